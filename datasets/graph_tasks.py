@@ -1,0 +1,82 @@
+"""From arrays, as a file gave them, to a :class:`~runner.contracts.NodeClassification` task."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from runner import fingerprint
+from runner.contracts import NodeClassification
+from runner.datasets.node_splits import Split, kfold
+
+
+def simple_edges(edge_index: NDArray[Any], num_nodes: int, *, undirected: bool = True) -> NDArray[np.int64]:
+    """Edges without self-loops and duplicates, sorted by (source, target); int64 [2, E].
+
+    Args:
+        edge_index: [2, any], node numbers in 0..num_nodes-1.
+        num_nodes: N.
+        undirected: add the reverse of every edge.
+    """
+    source, target = edge_index.astype(np.int64)
+    proper = source != target
+    source, target = source[proper], target[proper]
+    if undirected:
+        source, target = np.concatenate([source, target]), np.concatenate([target, source])
+    return np.stack(np.divmod(np.unique(source * num_nodes + target), num_nodes))
+
+
+def normalize_rows_(x: Tensor) -> Tensor:
+    """In place: each row divided by its sum, after the matrix's smallest value is taken off, as in PyTorch Geometric.
+
+    Sums below 1 count as 1, so that empty rows stay zero.
+    """
+    x -= x.min()
+    x /= x.sum(dim=1, keepdim=True).clamp_(min=1)
+    return x
+
+
+def node_classification(
+    *,
+    name: str,
+    x: NDArray[Any],
+    edge_index: NDArray[np.int64],
+    y: NDArray[Any],
+    published: Split | None,
+    split: str,
+    fold: int,
+    normalize_features: bool,
+) -> NodeClassification:
+    """The task, with the fingerprint of what came from the file: taken before features are normalised.
+
+    Args:
+        name: the dataset's own name.
+        x: [N, F]; becomes the task's own, and is changed, where it is float32 already.
+        edge_index: [2, E] from :func:`simple_edges`.
+        y: [N] in 0..C-1.
+        published: the split that comes with the data, part of the fingerprint.
+        split: ``"kfold"`` for the five folds, anything else for the published one.
+        fold: which of the five folds.
+        normalize_features: divide each row of ``x`` by its sum.
+    """
+    x = np.ascontiguousarray(x, dtype=np.float32)
+    y = y.astype(np.int64)
+    parts = published._asdict() if published else {}
+    content = fingerprint.of_graph(edge_index, x, y, **parts)
+    chosen = published if published and split != "kfold" else kfold(len(y), fold)
+    features = torch.from_numpy(x)
+    return NodeClassification(
+        name=name,
+        fingerprint=content,
+        x=normalize_rows_(features) if normalize_features else features,
+        edge_index=torch.from_numpy(edge_index),
+        y=torch.from_numpy(y),
+        num_classes=int(y.max()) + 1,
+        train=torch.from_numpy(chosen.train),
+        val=torch.from_numpy(chosen.val),
+        test=torch.from_numpy(chosen.test),
+    )

@@ -1,0 +1,45 @@
+"""Splits of a graph's nodes into train, validation and test."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from runner.errors import BadInput
+
+FOLDS = 5
+
+
+class Split(NamedTuple):
+    """Disjoint node indices, int64, sorted."""
+
+    train: NDArray[np.int64]
+    val: NDArray[np.int64]
+    test: NDArray[np.int64]
+
+
+def kfold(num_nodes: int, split: int) -> Split:
+    """Split number ``split`` of five: 64 % train, 16 % validation, 20 % test.
+
+    The test nodes are one fold of a shuffled 5-fold partition (random state 101); a fifth of the rest, drawn with
+    random state 127·split, is for validation. It gives the index files published with ForwardGNN (ICLR 2024).
+
+    Args:
+        num_nodes: N, at least 5.
+        split: 0..4.
+
+    Raises:
+        BadInput: ``split`` or ``num_nodes`` is out of range.
+    """
+    if not 0 <= split < FOLDS:
+        raise BadInput(f"split must be 0..{FOLDS - 1} (five folds); got {split} (dataset.fold, which follows the seed)")
+    if num_nodes < FOLDS:
+        raise BadInput(f"five folds need at least five nodes; got {num_nodes}")
+    from sklearn.model_selection import KFold, train_test_split  # a second of imports, needed by `load` only
+
+    folds = KFold(FOLDS, shuffle=True, random_state=101).split(np.arange(num_nodes))
+    rest, test = next(pair for number, pair in enumerate(folds) if number == split)
+    train, val = train_test_split(rest, test_size=0.2, random_state=127 * split)
+    return Split(*(np.sort(index).astype(np.int64) for index in (train, val, test)))

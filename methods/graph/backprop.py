@@ -1,0 +1,78 @@
+"""Back-propagation through the whole network: the baseline of the methods for graphs.
+
+Letters: N nodes, F features, C classes.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from runner.contracts import Method, NodeClassification
+from runner.methods.ops.accuracy import accuracy
+from runner.methods.ops.graph import Graph
+from runner.methods.ops.sparse import Features, compact
+from runner.types import NonNegativeFloat, PositiveFloat, PositiveInt
+
+if TYPE_CHECKING:
+    from runner.run import Run
+
+
+@dataclass(kw_only=True, eq=False)
+class Backprop(Method):
+    """Full-batch Adam on the cross-entropy of the training nodes; the state of the best validation is kept."""
+
+    epochs: PositiveInt
+    lr: PositiveFloat
+    weight_decay: NonNegativeFloat
+    patience: PositiveInt
+    """Validations without a strictly better score after which training ends."""
+    validate_every: PositiveInt
+    """Epochs from one validation to the next."""
+
+    def build(self, task: NodeClassification, run: Run) -> None:  # type: ignore[override]
+        """The chosen network, from F to C."""
+        self.model = run.model(task.num_features, task.num_classes)
+
+    def fit(self, task: NodeClassification, run: Run) -> None:  # type: ignore[override]
+        """One full-batch step an epoch."""
+        x, graph = _inputs(task)
+        optimizer = torch.optim.Adam(self.model.parameters(), lr=self.lr, weight_decay=self.weight_decay, fused=True)
+        run.track(model=self.model, optimizer=optimizer)
+        for epoch in run.epochs(
+            self.epochs,
+            name="train",
+            monitor="val_acc",
+            mode="max",
+            patience=self.patience,
+            every=self.validate_every,
+            restore_best=True,
+        ):
+            optimizer.zero_grad()
+            loss = functional.cross_entropy(self.model(x, graph)[task.train], task.y[task.train])
+            loss.backward()
+            optimizer.step()
+            run.log(loss=loss.detach())
+            if epoch.validates:
+                with torch.no_grad():
+                    logits = self.model(x, graph)[task.val]
+                run.log(val_acc=accuracy(logits, task.y[task.val]))
+
+    @torch.no_grad()
+    def evaluate(self, task: NodeClassification, run: Run) -> dict[str, float]:  # type: ignore[override]
+        """``test_acc`` and ``val_acc`` in percent."""
+        logits: Tensor = self.model(*_inputs(task))
+        probability = logits[task.test].softmax(1)
+        run.save("predictions", {"index": task.test, "label": task.y[task.test], "probability": probability})
+        return {
+            "test_acc": accuracy(logits[task.test], task.y[task.test]),
+            "val_acc": accuracy(logits[task.val], task.y[task.val]),
+        }
+
+
+def _inputs(task: NodeClassification) -> tuple[Features, Graph]:
+    return compact(task.x), Graph(task.edge_index, task.num_nodes, task.x.dtype)

@@ -1,0 +1,61 @@
+"""One layer, trained on an input that stays as it is.
+
+Letters: N nodes (virtual ones among them), F input width, H output width, R selected rows.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import overload
+
+import torch
+from torch import Tensor, nn
+
+from runner.methods.models.stack import AggregateThenTransform
+from runner.methods.ops.graph import Graph
+from runner.methods.ops.sparse import Features, SparseMatrix
+
+NORM_EPSILON = 1e-8
+
+
+@overload
+def unit_rows(h: Tensor) -> Tensor: ...
+@overload
+def unit_rows(h: SparseMatrix) -> SparseMatrix: ...
+def unit_rows(h: Tensor | SparseMatrix) -> Tensor | SparseMatrix:
+    """norm(h)_i = h_i / (||h_i||_2 + 1e-8): a layer passes on its direction, not its goodness (sec. 2.2)."""
+    if isinstance(h, Tensor):
+        norms: Tensor = torch.linalg.vector_norm(h, dim=1, keepdim=True)
+        return h / (norms + NORM_EPSILON)
+    squares = h.with_values(h.values.square()) @ h.values.new_ones(h.shape[1], 1)
+    return h.with_values(h.values / (squares.sqrt().squeeze(1) + NORM_EPSILON)[h.row_of])
+
+
+class FixedInputLayer:
+    """z = ReLU(block(x)) for a fixed x [N, F], as often as the block's parameters change.
+
+    A block that only transforms an aggregate has it aggregated once, here, and computes only those rows
+    that are asked for; loss and gradients are the same. Attention depends on the parameters: there, all
+    rows are computed each time.
+    """
+
+    def __init__(self, block: nn.Module, x: Features, graph: Graph) -> None:
+        self.block = block
+        self.x = x
+        self.graph = graph
+        self.parts = block.aggregate(x, graph) if isinstance(block, AggregateThenTransform) else ()
+
+    def at(self, rows: Tensor) -> Callable[[], Tensor]:
+        """A function that computes z at ``rows`` [R] -> [R, H] with the parameters of that moment."""
+        block = self.block
+        if isinstance(block, AggregateThenTransform):
+            parts = [part[rows] for part in self.parts]
+            return lambda: block.transform(*parts).relu()
+        return lambda: self()[rows]
+
+    def __call__(self) -> Tensor:
+        """z [N, H]."""
+        if isinstance(self.block, AggregateThenTransform):
+            return self.block.transform(*self.parts).relu()
+        output: Tensor = self.block(self.x, self.graph)
+        return output.relu()

@@ -1,0 +1,142 @@
+"""ForwardGNN for node classification, single forward (SF): no negative input, one pass an epoch.
+
+Park et al., ICLR 2024, arXiv 2403.11004, sec. 3.2.
+Letters: N nodes, F features, C classes, H hidden width, L layers, n nodes of a split. The augmented graph
+has N + C nodes, the virtual ones last.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from runner.contracts import Method, NodeClassification
+from runner.methods.graph.forwardgnn.layer import FixedInputLayer, unit_rows
+from runner.methods.graph.forwardgnn.virtual_nodes import augmented_graph, with_virtual
+from runner.methods.ops.accuracy import accuracy
+from runner.methods.ops.sparse import Features, compact, stack
+from runner.types import NonNegativeFloat, PositiveFloat, PositiveInt
+
+if TYPE_CHECKING:
+    from runner.run import Run
+
+
+class VirtualNodeNetwork(nn.Module):
+    """Layers that are trained one by one, and the fixed features [C, F] of the virtual nodes."""
+
+    virtual_features: Tensor
+
+    def __init__(self, virtual_features: Tensor, layers: list[nn.Module]) -> None:
+        super().__init__()
+        self.register_buffer("virtual_features", virtual_features)
+        self.layers = nn.ModuleList(layers)
+
+
+@dataclass(kw_only=True, eq=False)
+class ForwardGNN(Method):
+    """Each layer has its own loss and optimiser; its input is the frozen output of the layer below.
+
+    For each layer l = 1..L, on the graph with one virtual node v_c a class c::
+
+        z = ReLU(conv_l(norm(h_{l-1})))        logits_ic = z_i . z_{v_c} / tau
+        minimise CE(logits_i, y_i) over the training nodes i by conv_l's parameters
+        h_l = z, frozen
+
+    Prediction: argmax_c sum_l softmax_c(logits of layer l).
+    """
+
+    variant: Literal["sf"]
+    """sf: single forward."""
+    epochs: PositiveInt
+    """At most so many for each layer."""
+    lr: PositiveFloat
+    weight_decay: NonNegativeFloat
+    patience: PositiveInt
+    """Validations without a strictly better score after which a layer's training ends."""
+    validate_every: PositiveInt
+    """Epochs from one validation to the next."""
+    temperature: PositiveFloat
+    """tau."""
+    edge_direction: Literal["bidirection", "unidirection"]
+    """Edges between training and virtual nodes: both ways, or to the virtual node only (appendix F.5)."""
+
+    def build(self, task: NodeClassification, run: Run) -> None:  # type: ignore[override]
+        """L layers, all H wide, and the virtual nodes' features, drawn once from N(0, 1)."""
+        # Drawn first and bottom-up: a shallower run starts as the lower layers of a deeper one.
+        virtual_features = torch.randn(task.num_classes, task.num_features, dtype=task.x.dtype).to(run.device)
+        hidden = run.backbone.hidden_channels
+        widths = [task.num_features] + [hidden] * (run.backbone.num_layers - 1)
+        layers = [run.block(width, hidden) for width in widths]
+        self.model: VirtualNodeNetwork = VirtualNodeNetwork(virtual_features, layers)
+
+    def fit(self, task: NodeClassification, run: Run) -> None:  # type: ignore[override]
+        """Bottom-up: train a layer, freeze it, compute its output once."""
+        graph = augmented_graph(task, self.edge_direction)
+        lower_layers = task.x.new_zeros(task.val.numel(), task.num_classes)
+        x = self._first_input(task)
+        for number, block in enumerate(self.model.layers, start=1):
+            layer = FixedInputLayer(block, x, graph)
+            self._fit_layer(layer, f"layer{number}", lower_layers, task, run)
+            with torch.no_grad():
+                z = layer()
+                lower_layers = lower_layers + self._logits(z)[task.val].softmax(1)
+                x = unit_rows(z)
+
+    def _fit_layer(
+        self, layer: FixedInputLayer, name: str, lower_layers: Tensor, task: NodeClassification, run: Run
+    ) -> None:
+        """Train one layer; ``lower_layers`` [n, C] is the prediction of those below for the validation nodes."""
+        optimizer = torch.optim.Adam(layer.block.parameters(), lr=self.lr, weight_decay=self.weight_decay, fused=True)
+        run.track(model=layer.block, optimizer=optimizer)
+        train_z = layer.at(with_virtual(task.train, task))
+        val_z = layer.at(with_virtual(task.val, task))
+        train_y, val_y = task.y[task.train], task.y[task.val]
+        for epoch in run.epochs(
+            self.epochs,
+            name=name,
+            monitor="val_acc",
+            mode="max",
+            patience=self.patience,
+            every=self.validate_every,
+            restore_best=True,
+        ):
+            optimizer.zero_grad()
+            loss = functional.cross_entropy(self._logits(train_z()), train_y)
+            loss.backward()
+            optimizer.step()
+            run.log(loss=loss.detach())
+            if epoch.validates:
+                with torch.no_grad():
+                    prediction = lower_layers + self._logits(val_z()).softmax(1)
+                run.log(val_acc=accuracy(prediction, val_y))
+
+    @torch.no_grad()
+    def evaluate(self, task: NodeClassification, run: Run) -> dict[str, float]:  # type: ignore[override]
+        """One pass over the same graph; percent. Depth l < L comes out on the way: ``test_acc/depth1`` and so on."""
+        graph = augmented_graph(task, self.edge_direction)
+        prediction = task.x.new_zeros(task.num_nodes, task.num_classes)
+        metrics: dict[str, float] = {}
+        x = self._first_input(task)
+        for depth, block in enumerate(self.model.layers, start=1):
+            z = FixedInputLayer(block, x, graph)()
+            prediction += self._logits(z).softmax(1)
+            x = unit_rows(z)
+            for split, index in (("test", task.test), ("val", task.val)):
+                metrics[f"{split}_acc/depth{depth}"] = accuracy(prediction[index], task.y[index])
+                metrics[f"{split}_acc"] = metrics[f"{split}_acc/depth{depth}"]
+        probability = prediction[task.test] / len(self.model.layers)
+        run.save("predictions", {"index": task.test, "label": task.y[task.test], "probability": probability})
+        return metrics
+
+    def _first_input(self, task: NodeClassification) -> Features:
+        """norm([x; virtual features]) [N + C, F]."""
+        return stack(unit_rows(compact(task.x)), unit_rows(self.model.virtual_features))
+
+    def _logits(self, z: Tensor) -> Tensor:
+        """logits_ic = z_i . z_{v_c} / tau -> [n, C], for outputs z [n + C, H] whose last rows are virtual nodes."""
+        classes = self.model.virtual_features.shape[0]
+        return z[:-classes] @ z[-classes:].T / self.temperature

@@ -1,0 +1,1 @@
+"""runner: one command for methods beside back-propagation, their benchmarks and their published figures."""

@@ -1,0 +1,202 @@
+"""``runner [overrides]`` and ``runner -m [overrides]``: make runs exist; Hydra's own flags."""
+
+from __future__ import annotations
+
+import argparse
+import subprocess
+import sys
+import time
+from typing import Any
+
+from hydra._internal.utils import get_args_parser
+from omegaconf import DictConfig
+
+from runner import attempt, compose, schema, stored
+from runner.errors import BadInput, RunnerError
+from runner.identity import Identity
+from runner.jobs import Cell
+from runner.store.records import Record, Records, sqlite_path, uri_of
+
+
+def main(arguments: list[str]) -> int:
+    """Run what Hydra's command line asks for; gives the exit status."""
+    explain = "--explain" in arguments
+    parsed = _parse([argument for argument in arguments if argument != "--explain"])
+    overrides = stored.expanded(parsed.overrides)
+    if parsed.cfg or parsed.info or parsed.hydra_help or parsed.shell_completion:
+        return _ask_hydra(parsed, overrides)
+    if parsed.multirun:
+        return _sweep(parsed.overrides, explain)
+    identity = stored.identify_run(compose.compose(overrides))
+    return _explain([identity]) if explain else _run(identity, overrides)
+
+
+def _parse(arguments: list[str]) -> argparse.Namespace:
+    parser = get_args_parser()
+    parser.exit_on_error = False
+    try:
+        parsed, unknown = parser.parse_known_args(arguments)
+    except argparse.ArgumentError as error:
+        raise BadInput(f"{error} (`runner --help` shows all)") from error
+    if unknown:
+        raise BadInput(f"unknown option '{unknown[0]}' (`runner --help` shows all)")
+    if parsed.config_name or parsed.config_path or parsed.experimental_rerun:
+        raise BadInput("--config-name, --config-path and --experimental-rerun have no meaning here; use --include-path")
+    if parsed.config_dir:
+        raise BadInput("use --include-path DIR, whose conf/ holds config groups, instead of --config-dir")
+    return parsed
+
+
+def _ask_hydra(parsed: argparse.Namespace, overrides: list[str]) -> int:
+    app = compose.hydra()
+    try:
+        if parsed.cfg:
+            if parsed.cfg == "job":
+                schema.validate(compose.compose(overrides).config)
+            app.show_cfg(compose.CONFIG_NAME, overrides, parsed.cfg, parsed.package, parsed.resolve)
+        elif parsed.info:
+            app.show_info(parsed.info, compose.CONFIG_NAME, overrides)
+        elif parsed.hydra_help:
+            app.hydra_help(compose.CONFIG_NAME, get_args_parser(), parsed)
+        else:
+            app.shell_completion(compose.CONFIG_NAME, overrides)
+    except compose.ERRORS as error:
+        raise compose.bad_input(error, overrides) from error
+    return 0
+
+
+def _run(identity: Identity, overrides: list[str]) -> int:
+    _look_after_store(identity.config)
+    records = Records(uri_of(identity.config), identity.config["tracking"]["experiment"])
+    if not identity.config["rerun"] and (found := records.finished([identity.key]).get(identity.key)):
+        _say_existing(identity, found)
+        return 0
+    begun = time.perf_counter()
+    result = _through_hydra(overrides)
+    seconds = time.perf_counter() - begun
+    if result.status == "existing":  # another process made it while this one waited
+        print(f"{identity.title}: made by another process meanwhile: run {result.run_id}")
+        return 0
+    if result.status == "failed":
+        print(f"runner: {identity.title} failed: {result.reason}", file=sys.stderr)
+        if result.run_id:
+            print(f"  recorded as FAILED: runner show {result.run_id[:8]}", file=sys.stderr)
+        return 1
+    _say_finished(identity, result, overrides, seconds)
+    return 0
+
+
+def _through_hydra(overrides: list[str]) -> Cell:
+    """Run one job as Hydra does, with its callbacks and its job environment."""
+    from runner import jobs
+
+    caught: list[RunnerError] = []
+
+    def task(config: DictConfig) -> Any:
+        try:
+            return jobs.make(config)
+        except RunnerError as error:  # Hydra would print a second line
+            caught.append(error)
+            return None
+
+    returned = compose.hydra().run(compose.CONFIG_NAME, task, overrides)
+    if caught:
+        raise caught[0]
+    cell: Cell = returned.return_value
+    return cell
+
+
+def _look_after_store(config: dict[str, Any]) -> None:
+    """Record what earlier commands left; build a missing store in another process while torch is imported."""
+    from runner.errors import StoreUnavailable
+
+    database = sqlite_path(uri_of(config))
+    if database is not None and not database.exists():
+        subprocess.Popen(
+            [sys.executable, "-m", "runner.store.template", str(database)],
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+        )
+    left = list(attempt.pending(config["home"]))
+    if left:
+        from runner.store import writer
+
+        try:
+            for state in writer.recover(attempt.pending(config["home"]), config["home"]):
+                print(f"recorded an earlier run as {state.status}: {state.name}", file=sys.stderr)
+        except StoreUnavailable as error:
+            print(f"{len(left)} earlier runs still wait to be recorded: {error}", file=sys.stderr)
+
+
+def _figures(metrics: dict[str, float]) -> str:
+    main = {name: value for name, value in metrics.items() if "/" not in name}
+    shown = [
+        f"{name} {100 * value:.2f} %" if name.endswith("_acc") else f"{name} {value:.4g}"
+        for name, value in main.items()
+        if not name.endswith(("_bytes", "_seconds")) and name != "parameters"
+    ]
+    if "fit_seconds" in metrics:
+        shown.append(f"trained in {metrics['fit_seconds']:.1f} s")
+    return "  ".join(shown)
+
+
+def _say_existing(identity: Identity, record: Record) -> None:
+    from runner import stored
+
+    stale = stored.is_stale(record, identity.config)
+    print(f"{identity.title}: {_figures(record.metrics)}")
+    print(f"  finished before: run {record.run_id[:8]}{' (stale: the code has changed since)' if stale else ''}")
+    print("  again: add rerun=true")
+
+
+def _say_finished(identity: Identity, cell: Cell, overrides: list[str], seconds: float) -> None:
+    run = (cell.run_id or "")[:8]
+    official = "" if identity.config["limit"] is None else f"  [unofficial: limit={identity.config['limit']}]"
+    print(f"{identity.title}: {_figures(cell.metrics)}{official}")
+    print(f"  recorded as run {run} in {uri_of(identity.config)} ({seconds:.1f} s in all)")
+    if cell.reason:
+        print(f"  note: {cell.reason}", file=sys.stderr)
+    line = " ".join(overrides)
+    print(f"  next: runner show {run}  |  runner ui  |  runner -m {line} 'seed=range(5)'")
+
+
+def _sweep(overrides: list[str], explain: bool) -> int:
+    from runner import sweep
+    from runner.commands import sweep_summary
+
+    if explain:
+        raise BadInput("--explain goes with a single run, not with -m")
+    _look_after_store(_store_config(overrides))
+    cells = sweep.multirun(overrides)
+    return sweep_summary.show(cells)
+
+
+def _store_config(overrides: list[str]) -> dict[str, Any]:
+    records = stored.records_of([line for line in overrides if line.startswith(stored.STORE_KEYS)])
+    database = sqlite_path(records.uri)
+    home = next((line.removeprefix("home=") for line in overrides if line.startswith("home=")), None)
+    home = home or (str(database.parent) if database else "runs")
+    return {"home": home, "tracking": {"uri": records.uri}}
+
+
+def _explain(identities: list[Identity]) -> int:
+    for identity in identities:
+        config = identity.config
+        records = Records(uri_of(config), config["tracking"]["experiment"])
+        print(f"{identity.title}: key {identity.key[:16]}")
+        folder = attempt.folder_of(config["home"], identity.key)
+        if found := records.finished([identity.key]).get(identity.key):
+            stale = " (stale: the code has changed since)" if stored.is_stale(found, config) else ""
+            print(f"  not new: finished as run {found.run_id[:8]}{stale}")
+        elif (folder / "attempt.json").exists():
+            print("  new, and begun: the same command without --explain goes on from its last snapshot")
+        elif nearest := stored.nearest_finished(identity, records):
+            record, fields = nearest
+            print(f"  new: it differs from the nearest finished run {record.run_id[:8]} in {len(fields)} fields")
+            for field, (this, that) in fields.items():
+                print(f"    {field}: {this} here, {that} there")
+        else:
+            print("  new: no finished run to compare with")
+    return 0
+
+

@@ -1,0 +1,73 @@
+"""``runner validate``: check every YAML that is shipped, plugged in or included."""
+
+from __future__ import annotations
+
+import sys
+from typing import Any
+
+from runner import registry, schema
+from runner.commands import options
+from runner.compose import compose
+from runner.errors import BadInput
+from runner.identity import common_task
+
+UNSET = "???"
+
+
+def main(arguments: list[str]) -> int:
+    """Compose and check each choice of each group; status 2 if one is wrong."""
+    parser = options.parser("validate", "check every YAML that is shipped, plugged in or included")
+    parser.parse_args(arguments)
+    wrong, checked = 0, 0
+    for group in (*registry.SECTIONS, "experiment"):
+        for name, path in registry.choices(group).items():
+            checked += 1
+            try:
+                _check(group, name)
+            except BadInput as error:
+                wrong += 1
+                print(f"{path}: {error}", file=sys.stderr)
+    print(f"{checked} YAML files checked, {wrong} wrong")
+    return 2 if wrong else 0
+
+
+def _check(group: str, name: str) -> None:
+    content = registry.read(group, name)
+    if group in registry.SECTIONS:
+        _keys_match(group, content)
+    composed = compose(_command(group, name, content))
+    schema.validate(composed.config)
+    if group in ("method", "dataset"):
+        common_task(composed)
+
+
+def _keys_match(group: str, content: dict[str, Any]) -> None:
+    fields = schema.fields(content.get("_target_", ""))
+    keys = {key for key in content if not key.startswith("_")}
+    if extra := sorted(keys - fields.keys()):
+        raise BadInput(f"key '{extra[0]}' is no argument of {content['_target_']}")
+    if missing := sorted(fields.keys() - keys):
+        raise BadInput(f"argument '{missing[0]}' of {content['_target_']} has no key")
+    if group in ("method", "dataset") and not content.get("_tasks_"):
+        raise BadInput("_tasks_ is missing")
+    if group == "method" and "_version_" not in content:
+        raise BadInput("_version_ is missing")
+
+
+def _command(group: str, name: str, content: dict[str, Any]) -> list[str]:
+    """Overrides with which a choice can be composed: something that fits it, and a value for what must be given."""
+    chosen = {} if group == "experiment" else {group: name}
+    tasks = content.get("_tasks_")
+    for other in ("method", "dataset"):
+        chosen.setdefault(other, _fitting(other, tasks))
+    given = [f"{group}.{key}=unset" for key, value in content.items() if value == UNSET]
+    return [*(f"{key}={value}" for key, value in chosen.items()), *([f"+{group}={name}"] if group == "experiment" else []), *given]
+
+
+def _fitting(group: str, tasks: list[str] | None) -> str:
+    """A choice of the group without mandatory values that shares a task."""
+    for name in registry.choices(group):
+        content = registry.read(group, name)
+        if UNSET not in content.values() and (tasks is None or set(tasks) & set(content.get("_tasks_", []))):
+            return name
+    raise BadInput(f"no {group} shares a task with it ({', '.join(tasks or [])})")

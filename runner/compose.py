@@ -1,0 +1,168 @@
+"""Command-line overrides to configs, through Hydra.
+
+Hydra composes a config in about 0.1 s. A sweep composes once for each combination of group choices and
+applies the value overrides to a copy, with Hydra's own code: the same result, some fifty times faster.
+"""
+
+from __future__ import annotations
+
+import copy
+import re
+import warnings
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any
+
+from hydra import version
+from hydra._internal.config_loader_impl import ConfigLoaderImpl
+from hydra._internal.hydra import Hydra
+from hydra._internal.utils import create_config_search_path
+from hydra.core.config_search_path import SearchPathQuery
+from hydra.core.global_hydra import GlobalHydra
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import Override
+from hydra.errors import HydraException
+from hydra.types import RunMode
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from runner import registry
+from runner.errors import BadInput, nearest
+
+CONFIG_NAME = "config"
+ERRORS = (HydraException, OmegaConfBaseException)
+"""What Hydra and OmegaConf raise for bad input."""
+
+OmegaConf.register_new_resolver("add", lambda *terms: sum(terms), replace=True)
+OmegaConf.register_new_resolver("mul", lambda a, b: a * b, replace=True)
+
+
+@dataclass(frozen=True)
+class Composed:
+    """A config as plain values (interpolations resolved) and the names that were chosen, by group."""
+
+    config: dict[str, Any]
+    choices: dict[str, str]
+
+
+@lru_cache(maxsize=1)
+def _hydra(conf_dirs: tuple[str, ...]) -> Hydra:
+    version.setbase("1.3")
+    search_path = create_config_search_path(conf_dirs[0])
+    for folder in conf_dirs[1:]:
+        search_path.prepend(provider="plugin", path=f"file://{folder}", anchor=SearchPathQuery(provider="schema"))
+    GlobalHydra.instance().clear()
+    return Hydra.create_main_hydra2(task_name="runner", config_search_path=search_path)
+
+
+def hydra() -> Hydra:
+    """Hydra with the search path of everything that is installed or included."""
+    return _hydra(tuple(map(str, registry.conf_dirs())))
+
+
+def plain(config: DictConfig, choices: dict[str, str]) -> Composed:
+    """A composed config without Hydra's node, resolved; ``choices`` can be interpolated (``${choices.dataset}``)."""
+    config = copy.copy(config)
+    OmegaConf.set_readonly(config, False)
+    OmegaConf.set_struct(config, False)
+    config.pop("hydra", None)
+    config["choices"] = choices
+    resolved: Any = OmegaConf.to_container(config, resolve=True, throw_on_missing=True)
+    del resolved["choices"]
+    return Composed(resolved, choices)
+
+
+def chosen(config: DictConfig) -> dict[str, str]:
+    """Names of the choices of a config that still has Hydra's node, by group, without Hydra's own groups."""
+    choices = OmegaConf.to_container(config.hydra.runtime.choices)
+    assert isinstance(choices, dict)
+    return {str(group): str(name) for group, name in choices.items() if not str(group).startswith("hydra/")}
+
+
+def compose(overrides: Sequence[str]) -> Composed:
+    """The config of one run, as Hydra composes it.
+
+    Raises:
+        BadInput: an override that Hydra refuses, in one line with the nearest right name.
+    """
+    try:
+        config = hydra().compose_config(CONFIG_NAME, list(overrides), RunMode.RUN, with_log_configuration=False)
+        return plain(config, chosen(config))
+    except ERRORS as error:
+        raise bad_input(error, overrides) from error
+
+
+class SweepComposer:
+    """Composes the cells of a sweep: one composition by Hydra for each combination of group choices."""
+
+    def __init__(self, common: Sequence[str] = ()) -> None:
+        """``common``: overrides that all cells share, before their own."""
+        self._common = list(common)
+        self._loader: ConfigLoaderImpl = hydra().config_loader
+        self._bases: dict[tuple[str, ...], tuple[DictConfig, dict[str, str]]] = {}
+        self._parse = lru_cache(maxsize=4096)(OverridesParser.create(config_loader=self._loader).parse_override)
+
+    def __call__(self, overrides: Sequence[str]) -> Composed:
+        """The same as ``compose([*common, *overrides])``."""
+        overrides = [*self._common, *overrides]
+        try:
+            values = [line for line in overrides if not self._chooses(self._parse(line))]
+            groups = tuple(line for line in overrides if self._chooses(self._parse(line)))
+            base, choices = self._base(groups)
+            config = copy.deepcopy(base)
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")
+                self._loader._apply_overrides_to_config([self._parse(line) for line in values], config)
+            return plain(config, dict(choices))
+        except ERRORS as error:
+            raise bad_input(error, overrides) from error
+
+    def _chooses(self, override: Override) -> bool:
+        """Whether the override bears on the defaults list or on Hydra itself."""
+        key = override.key_or_group
+        if key == "hydra" or key.startswith(("hydra.", "hydra/")):
+            return True
+        return not isinstance(override.value(), dict) and self._loader.repository.group_exists(key)
+
+    def _base(self, groups: tuple[str, ...]) -> tuple[DictConfig, dict[str, str]]:
+        if groups not in self._bases:
+            config = hydra().compose_config(CONFIG_NAME, list(groups), RunMode.RUN, with_log_configuration=False)
+            choices = chosen(config)
+            OmegaConf.set_struct(config, False)
+            config.pop("hydra")
+            OmegaConf.set_struct(config, True)
+            self._bases[groups] = config, choices
+        return self._bases[groups]
+
+
+def bad_input(error: Exception, overrides: Iterable[str]) -> BadInput:
+    """Hydra's or OmegaConf's complaint as one line, with the nearest right name where a name is wrong."""
+    text = str(error)
+    if unknown := re.search(r"Could not find '([\w/]+?)/([^'/]+)'", text):
+        group, name = unknown[1], unknown[2]
+        known = registry.choices(group)
+        return BadInput(f"no {group} '{name}'{nearest(name, known)} (`runner list {group}` shows all)")
+    if unset := re.search(r"You must specify '(\w+)'", text):
+        group = unset[1]
+        return BadInput(f"choose a {group}: {group}=… (one of {', '.join(registry.choices(group))})")
+    if wrong := re.search(r"Could not (?:override|append to config|delete from config).*?'([^']*)'", text):
+        key = wrong[1].removeprefix("+").removeprefix("~")
+        if "is not in struct" in text or "No match in the defaults list" in text or "does not exist" in text:
+            return BadInput(f"unknown key '{key}'{nearest(key, _known_keys(overrides))}")
+    if missing := re.search(r"Missing mandatory value: (\S+)", text):
+        return BadInput(f"'{missing[1]}' must be given: {missing[1]}=…")
+    return BadInput(" ".join(text.split("\nSee ")[0].split()))
+
+
+def _known_keys(overrides: Iterable[str]) -> list[str]:
+    """Dotted keys of the config and of the choices that the overrides name."""
+    top = registry.load_yaml(registry.conf_dirs()[0] / f"{CONFIG_NAME}.yaml")
+    keys = [key for key in top if key not in ("defaults", "hydra")]
+    keys += [f"{key}.{inner}" for key in top if isinstance(top[key], dict) and key != "hydra" for inner in top[key]]
+    named = dict(line.lstrip("+").split("=", 1) for line in overrides if "=" in line)
+    for group in registry.SECTIONS:
+        keys.append(group)
+        for name in [named[group]] if named.get(group) in registry.choices(group) else registry.choices(group):
+            keys += [f"{group}.{key}" for key in registry.read(group, name) if not key.startswith("_")]
+    return keys

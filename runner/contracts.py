@@ -1,0 +1,157 @@
+"""What the runner, methods and datasets expect of one another.
+
+A dataset hands over a *task*; a method is built for the task, fitted and evaluated; the *run* is the
+only thing a method knows of the outside (``runner.run.Run``).
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Protocol, Self
+
+import torch
+from torch import Tensor, nn
+
+if TYPE_CHECKING:
+    from runner.run import Run
+
+
+@dataclass(frozen=True, kw_only=True)
+class Task:
+    """What a dataset hands over. A subclass per kind of problem; its name is what ``_tasks_`` lists in YAML."""
+
+    name: str
+    """The dataset's own name."""
+    fingerprint: str
+    """SHA-256 (hex) of the content as published, before any preprocessing; see ``runner.fingerprint``."""
+
+    def to(self, device: torch.device, dtype: torch.dtype = torch.float32) -> Self:
+        """The same task with all tensors on ``device`` and all floating-point ones of type ``dtype``."""
+        moved = {
+            field.name: value.to(device, dtype if value.is_floating_point() else value.dtype)
+            for field in dataclasses.fields(self)
+            if isinstance(value := getattr(self, field.name), Tensor)
+        }
+        return dataclasses.replace(self, **moved)
+
+    def splits(self) -> dict[str, Tensor]:
+        """Index tensors (int64) by split name, recorded with every run. Empty where there is none."""
+        return {}
+
+    def counts(self) -> dict[str, int]:
+        """Sizes that papers publish (nodes, edges, …), checked by ``runner data verify``."""
+        return {}
+
+
+@dataclass(frozen=True, kw_only=True)
+class NodeClassification(Task):
+    """One graph whose nodes carry classes (N nodes, E directed edges, F features, C classes)."""
+
+    x: Tensor
+    """Node features [N, F], float32."""
+    edge_index: Tensor
+    """[2, E], int64, row 0 source and row 1 target; sorted by (source, target), no duplicates."""
+    y: Tensor
+    """Classes [N], int64, in 0..C-1."""
+    num_classes: int
+    train: Tensor
+    """Indices of training nodes, int64, sorted; likewise ``val`` and ``test``. They are disjoint."""
+    val: Tensor
+    test: Tensor
+
+    @property
+    def num_nodes(self) -> int:
+        """N."""
+        return self.x.shape[0]
+
+    @property
+    def num_features(self) -> int:
+        """F."""
+        return self.x.shape[1]
+
+    def splits(self) -> dict[str, Tensor]:
+        return {"train": self.train, "val": self.val, "test": self.test}
+
+    def counts(self) -> dict[str, int]:
+        return {
+            "nodes": self.num_nodes,
+            "edges": self.edge_index.shape[1],
+            "features": self.num_features,
+            "classes": self.num_classes,
+        }
+
+
+class RawFile(Protocol):
+    """A recipe for one file."""
+
+    @property
+    def title(self) -> str:
+        """What a user calls it."""
+
+    @property
+    def path(self) -> Path:
+        """Where it lies once it is had."""
+
+    def status(self) -> str:
+        """here | mirror | fetchable | url | missing, by a look at names only."""
+
+    def fetch(self) -> Path:
+        """The verified local file, fetched first where it is needed."""
+
+
+class Dataset(ABC):
+    """A source of tasks. Constructor: keyword-only arguments, the keys of its YAML, without defaults."""
+
+    def files(self) -> Sequence[RawFile]:
+        """The raw files that ``load`` reads, for ``runner data``; empty where a library fetches its own."""
+        return ()
+
+    @abstractmethod
+    def load(self, task: str) -> Task:
+        """Hand over the task of kind ``task`` (one of the YAML's ``_tasks_``).
+
+        Raises:
+            runner.errors.DataUnavailable: the genuine data can't be had here.
+            runner.errors.CorruptData: files or content differ from what the recipe pins.
+        """
+
+
+class Method(ABC):
+    """A learning procedure. Constructor: keyword-only arguments, the keys of its YAML, without defaults.
+
+    ``build`` sets ``self.model``, whose ``state_dict`` is the run's checkpoint: all that ``evaluate``
+    needs beside the task. A method with loops of its own writes them with ``run.epochs``.
+    """
+
+    model: nn.Module
+
+    @abstractmethod
+    def build(self, task: Task, run: Run) -> None:
+        """Make ``self.model`` for ``task``; random numbers come from torch's global generator, which is seeded."""
+
+    @abstractmethod
+    def fit(self, task: Task, run: Run) -> None:
+        """Train ``self.model``."""
+
+    @abstractmethod
+    def evaluate(self, task: Task, run: Run) -> dict[str, float]:
+        """Metrics of ``self.model`` as built and loaded from a checkpoint: must not need ``fit``."""
+
+
+class Backbone(ABC):
+    """A network architecture: an ordered list of blocks, each buildable with given widths."""
+
+    num_layers: int
+    hidden_channels: int
+
+    @abstractmethod
+    def block(self, in_channels: int, out_channels: int, *, head: bool = False) -> nn.Module:
+        """One block; ``head`` marks the block that gives a network's output (GAT averages its heads there)."""
+
+    @abstractmethod
+    def network(self, in_channels: int, out_channels: int) -> nn.Module:
+        """All blocks, with what stands between them; ``forward(x, graph)``."""

@@ -1,0 +1,68 @@
+"""Bytes that a training step saves for its backward pass.
+
+Measured in one epoch of a loop with hooks on saved tensors. Each storage counts once. A storage that is
+still alive two epochs later is not an activation: it is a parameter, the task's data or a layer's fixed
+input; these are counted apart.
+"""
+
+from __future__ import annotations
+
+from types import TracebackType
+from typing import Self
+
+import torch
+from torch.multiprocessing.reductions import StorageWeakRef
+
+EPOCHS_TO_SETTLE = 2
+
+
+class SavedActivations:
+    """Context manager around the measured epoch; ``settle`` after it and after each later one."""
+
+    def __init__(self) -> None:
+        self._storages: dict[int, tuple[StorageWeakRef, int]] = {}
+        self._parameters: set[int] = set()
+        self._hooks = torch.autograd.graph.saved_tensors_hooks(self._saved, lambda tensor: tensor)
+        self._waited = 0
+        self.bytes = 0
+        """Bytes of activations, without parameters, task tensors and fixed inputs."""
+        self.fixed_bytes = 0
+        """Bytes of saved tensors that outlive the epoch, parameters left out."""
+
+    def __enter__(self) -> Self:
+        """Begin to listen."""
+        self._hooks.__enter__()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Stop listening."""
+        self._hooks.__exit__(kind, error, trace)
+
+    def settle(self, epoch: int) -> bool:
+        """Note that an epoch ended; true once the figures are there."""
+        if epoch <= EPOCHS_TO_SETTLE:
+            return False
+        for key, (reference, size) in self._storages.items():
+            if reference.expired():
+                self.bytes += size
+            elif key not in self._parameters:
+                self.fixed_bytes += size
+        self._storages.clear()
+        return True
+
+    def _saved(self, tensor: torch.Tensor) -> torch.Tensor:
+        if tensor.layout is torch.strided:
+            self._note(tensor, isinstance(tensor, torch.nn.Parameter))
+        elif tensor.layout is torch.sparse_csr:
+            for part in (tensor.crow_indices(), tensor.col_indices(), tensor.values()):
+                self._note(part, False)
+        return tensor
+
+    def _note(self, tensor: torch.Tensor, parameter: bool) -> None:
+        storage = tensor.untyped_storage()
+        reference = StorageWeakRef(storage)
+        self._storages.setdefault(reference.cdata, (reference, storage.nbytes()))
+        if parameter or (tensor.is_leaf and tensor.requires_grad):
+            self._parameters.add(reference.cdata)

@@ -1,0 +1,101 @@
+"""Real hardware through PyTorch: a processor or a CUDA device."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Literal, TypeVar
+
+import torch
+from torch import nn
+
+from runner.errors import BadInput
+from runner.hardware import memory
+from runner.types import PositiveInt
+
+Module = TypeVar("Module", bound=nn.Module)
+
+
+@dataclass(kw_only=True)
+class TorchDevice:
+    """A device with precision, pinned threads and determinism; all of it is put back on leaving."""
+
+    device: str
+    """``cpu``, ``cuda`` or ``cuda:<n>``."""
+    precision: Literal["float32", "float64"]
+    threads: PositiveInt
+    deterministic: bool
+
+    def check(self) -> None:
+        """Refuse a device that this machine doesn't have.
+
+        Raises:
+            BadInput: no such device.
+        """
+        try:
+            kind = self.torch_device.type
+        except RuntimeError as error:
+            raise BadInput(f"hardware.device={self.device}: not a device name (cpu, cuda, cuda:1, …)") from error
+        if kind == "cuda":
+            index = self.torch_device.index or 0
+            if index >= torch.cuda.device_count():
+                raise BadInput(
+                    f"hardware.device={self.device}: this machine has {torch.cuda.device_count()} CUDA devices that "
+                    f"torch {torch.__version__} can use; hardware=cpu runs here (`runner doctor` tells more)"
+                )
+        elif kind != "cpu":
+            raise BadInput(f"hardware.device={self.device}: cpu and cuda are supported")
+
+    @property
+    def torch_device(self) -> torch.device:
+        """The device as torch names it."""
+        return torch.device(self.device)
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """Type of floating-point tensors."""
+        return torch.float64 if self.precision == "float64" else torch.float32
+
+    @contextmanager
+    def entered(self) -> Iterator[None]:
+        """Set threads, determinism and default dtype for the time of a run."""
+        threads, dtype = torch.get_num_threads(), torch.get_default_dtype()
+        deterministic = torch.get_deterministic_debug_mode()
+        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+        torch.set_num_threads(self.threads)
+        torch.set_default_dtype(self.dtype)
+        # the same as torch.use_deterministic_algorithms, which would import the compiler (1.7 s)
+        torch.set_deterministic_debug_mode("error" if self.deterministic else "default")
+        try:
+            yield
+        finally:
+            torch.set_num_threads(threads)
+            torch.set_default_dtype(dtype)
+            torch.set_deterministic_debug_mode(deterministic)
+
+    def adapt(self, module: Module) -> Module:
+        """Move a freshly built module here."""
+        return module.to(device=self.torch_device, dtype=self.dtype)
+
+    def synchronize(self) -> None:
+        """Wait for the device, so that a clock read after it is right."""
+        if self.torch_device.type == "cuda":
+            torch.cuda.synchronize(self.torch_device)
+
+    def start_measuring(self) -> None:
+        """Begin to count peak memory anew."""
+        self._peak_known = memory.reset_peak()
+        if self.torch_device.type == "cuda":
+            torch.cuda.reset_peak_memory_stats(self.torch_device)
+
+    def measure(self) -> dict[str, float]:
+        """Costs since ``start_measuring``, in bytes; a cost that can't be had is absent."""
+        costs: dict[str, float] = {}
+        peak = memory.peak_bytes()
+        if self._peak_known and peak is not None:
+            costs["peak_memory_bytes"] = peak
+        if self.torch_device.type == "cuda":
+            costs["peak_device_memory_bytes"] = torch.cuda.max_memory_allocated(self.torch_device)
+        return costs

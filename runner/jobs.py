@@ -1,0 +1,85 @@
+"""What a launcher runs for each cell: one run, in whatever process the launcher chose."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field
+from typing import Any, Self
+
+from hydra.core.hydra_config import HydraConfig
+from omegaconf import DictConfig
+
+from runner import compose, stored
+from runner.errors import RunnerError
+from runner.identity import Identity
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One cell of a sweep and what became of it; plain values, so that it passes between processes."""
+
+    title: str
+    overrides: list[str]
+    """The command line that repeats the cell."""
+    key: str
+    seed: int
+    status: str
+    """existing | finished | failed."""
+    run_id: str | None
+    metrics: dict[str, float] = field(default_factory=dict)
+    reason: str = ""
+    stale: bool = False
+
+    @classmethod
+    def of(
+        cls,
+        identity: Identity,
+        overrides: list[str],
+        status: str,
+        run_id: str | None,
+        metrics: dict[str, float],
+        reason: str = "",
+        stale: bool = False,
+    ) -> Self:
+        """The cell of an identity."""
+        seed = identity.config["seed"]
+        return cls(identity.title, overrides, identity.key, seed, status, run_id, metrics, reason, stale)
+
+    def as_dict(self) -> dict[str, Any]:
+        """Plain values."""
+        return asdict(self)
+
+    def objective(self) -> float | None:
+        """What an optimising sweeper sees: validation accuracy if there is one, else the first metric."""
+        return self.metrics.get("val_acc", next(iter(self.metrics.values()), None))
+
+
+def make(config: DictConfig) -> Cell:
+    """Make the run of a composed config exist, inside a Hydra job; errors other than failed runs are raised."""
+    from runner.execute import make_exist
+
+    choices = {
+        str(group): str(name)
+        for group, name in HydraConfig.get().runtime.choices.items()
+        if not str(group).startswith("hydra/")
+    }
+    overrides = _repeating(HydraConfig.get().overrides.task)
+    identity = stored.identify_run(compose.plain(config, choices))
+    outcome = make_exist(identity, overrides)
+    return Cell.of(
+        identity, overrides, outcome.status, outcome.run_id, outcome.metrics, outcome.reason, outcome.stale
+    )
+
+
+def job(config: DictConfig) -> dict[str, Any]:
+    """Make one cell of a sweep exist; a failure is a cell, not an exception."""
+    try:
+        return asdict(make(config))
+    except RunnerError as error:
+        task = HydraConfig.get().overrides.task
+        return asdict(Cell("", _repeating(task), "", config.seed, "failed", None, reason=str(error)))
+
+
+def _repeating(overrides: Sequence[str]) -> list[str]:
+    """A job's overrides without what its sweep added."""
+    return [line for line in overrides if not line.startswith("tracking.parent=")]

@@ -1,0 +1,137 @@
+"""The run: the only thing that a method knows of the outside."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+import torch
+from filelock import FileLock
+from torch import Tensor, nn
+
+from runner.attempt import Attempt
+from runner.contracts import Backbone, Method
+from runner.hardware.torch_device import TorchDevice
+from runner.identity import digest
+from runner.loops import Epoch, Loops, Stateful, save_whole
+from runner.places import cache_dir
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+
+@dataclass(frozen=True)
+class FinishedRun:
+    """Another run that a method's argument refers to."""
+
+    run_id: str
+    config: dict[str, Any]
+    metrics: dict[str, float]
+    restore: Callable[[], Method]
+    """Gives its method, built for its own task, with the trained weights."""
+
+
+class Run:
+    """Handed to ``Method.build``, ``fit`` and ``evaluate``."""
+
+    def __init__(
+        self,
+        *,
+        attempt: Attempt,
+        hardware: TorchDevice,
+        backbone: Backbone,
+        loops: Loops,
+        generator: torch.Generator,
+        references: Mapping[str, FinishedRun],
+    ) -> None:
+        self._attempt = attempt
+        self._hardware = hardware
+        self._loops = loops
+        self._references = references
+        self.backbone = backbone
+        """The chosen architecture: its numbers, and its blocks as they are before ``adapt``."""
+        self.generator = generator
+        """Seeded generator (CPU) for the method's own draws."""
+
+    @property
+    def device(self) -> torch.device:
+        """Where tensors live."""
+        return self._hardware.torch_device
+
+    def model(self, in_channels: int, out_channels: int) -> nn.Module:
+        """The whole chosen network, initialised, on the device."""
+        return self.adapt(self.backbone.network(in_channels, out_channels))
+
+    def block(self, in_channels: int, out_channels: int, *, head: bool = False) -> nn.Module:
+        """One block of the chosen network, initialised, on the device."""
+        return self.adapt(self.backbone.block(in_channels, out_channels, head=head))
+
+    def adapt(self, module: nn.Module) -> nn.Module:
+        """A module of the method's own making, on the device."""
+        return self._hardware.adapt(module)
+
+    def track(self, **objects: Stateful) -> None:
+        """Name the modules and optimisers of the next loop: what it snapshots, and restores to the best state."""
+        self._loops.track(**objects)
+
+    def epochs(
+        self,
+        n: int,
+        *,
+        name: str = "train",
+        monitor: str | None = None,
+        mode: Literal["max", "min"] = "max",
+        patience: int | None = None,
+        every: int = 1,
+        restore_best: bool = True,
+    ) -> Iterator[Epoch]:
+        """The epochs 1..n of a named loop; see ``runner.loops.Loops.epochs``."""
+        return self._loops.epochs(
+            n, name=name, monitor=monitor, mode=mode, patience=patience, every=every, restore_best=restore_best
+        )
+
+    def log(self, **values: float | Tensor) -> None:
+        """Log scalar metrics of the current epoch (in memory and on disk, never in the store: cheap)."""
+        self._loops.log(**values)
+
+    def save(self, name: str, value: Tensor | Mapping[str, Tensor] | Figure) -> None:
+        """Keep an artefact with the run: a tensor (``.npy``), named tensors (``.npz``) or a figure (``.svg``)."""
+        path = self._attempt.artifacts / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        if isinstance(value, Tensor):
+            np.save(f"{path}.npy", value.detach().cpu().numpy())
+        elif isinstance(value, Mapping):
+            arrays: dict[str, Any] = {key: tensor.detach().cpu().numpy() for key, tensor in value.items()}
+            np.savez_compressed(f"{path}.npz", **arrays)
+        else:
+            value.savefig(f"{path}.svg", bbox_inches="tight")
+
+    def reference(self, argument: str) -> FinishedRun:
+        """The finished run that the method's ``argument`` refers to."""
+        return self._references[argument]
+
+    def memo(self, name: str, content: Any, compute: Callable[[], Tensor]) -> Tensor:
+        """A derived tensor, computed once for its content and kept in the cache between runs.
+
+        Args:
+            name: says what it is; part of the file's name.
+            content: all that decides the value, as JSON-able values (task fingerprint, parameters).
+            compute: called when the cache has none.
+        """
+        file = cache_dir() / "memo" / f"{name}-{digest(content)}.pt"
+        if not file.exists():
+            file.parent.mkdir(parents=True, exist_ok=True)
+            with FileLock(f"{file}.lock"):
+                if not file.exists():
+                    save_whole(compute(), file)
+        return torch.load(file, weights_only=True, map_location=self.device)  # type: ignore[no-any-return]
+
+
+def save_json(value: Any, file: Path) -> None:
+    """Write indented JSON."""
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.write_text(json.dumps(value, indent=2, sort_keys=True), encoding="utf-8")

@@ -1,0 +1,193 @@
+"""Recording attempts in the store, always through MLflow's client."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Iterable, Iterator
+from itertools import islice
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from runner.attempt import Attempt, AttemptState
+from runner.errors import StoreUnavailable
+from runner.store.client import connect, unavailable
+from runner.store.records import SUPERSEDED_TAG, sqlite_path
+
+if TYPE_CHECKING:
+    from mlflow.entities import Metric
+
+POINTS = 1000
+"""A longer history is thinned to about this many points a metric; the whole curve is an artefact."""
+METRIC_BATCH, PARAM_BATCH = 1000, 100
+PARAM_CHARACTERS, TAG_CHARACTERS = 6000, 8000
+
+
+def begin(attempt: Attempt, home: str) -> None:
+    """Make the store know of an attempt: a RUNNING run with params and tags. A resumed attempt keeps its run.
+
+    Raises:
+        StoreUnavailable: the store can't be written.
+    """
+    state = attempt.state
+    with unavailable(state.uri):
+        client = connect(state.uri)
+        if state.run_id is None:
+            run = client.create_run(
+                _experiment(state, home), start_time=state.start_ms, run_name=state.name, tags=_tags(state)
+            )
+            state.run_id = run.info.run_id
+            attempt.save()
+            _log_params(state)
+        else:
+            client.update_run(state.run_id, status="RUNNING")
+            for name, value in _tags(state).items():
+                client.set_tag(state.run_id, name, value)
+
+
+def upload(attempt: Attempt) -> float:
+    """Send the spool's new lines; gives the seconds that it took.
+
+    Raises:
+        StoreUnavailable: the store can't be written; what was not sent is sent next time.
+    """
+    begun = time.perf_counter()
+    attempt.flush()
+    state = attempt.state
+    lines = attempt.history()
+    with unavailable(state.uri):
+        client = connect(state.uri)
+        for batch in _batches(_metrics(lines[state.uploaded :]), METRIC_BATCH):
+            client.log_batch(state.run_id, metrics=batch)
+    state.uploaded = len(lines)
+    attempt.save()
+    return time.perf_counter() - begun
+
+
+def end(attempt: Attempt, home: str) -> None:
+    """Record an attempt that ended (FINISHED, FAILED, KILLED) with all its files; removes what is not needed again.
+
+    Raises:
+        StoreUnavailable: the store can't be written; the attempt stays on disk for the next command.
+    """
+    from mlflow.entities import Metric, RunTag
+
+    state = attempt.state
+    attempt.close()
+    with unavailable(state.uri):
+        client = connect(state.uri)
+    if state.run_id is None:
+        begin(attempt, home)
+    state.metrics["upload_seconds"] = upload(attempt)
+    with unavailable(state.uri):
+        moment = state.end_ms or time.time_ns() // 1_000_000
+        client.log_batch(
+            state.run_id,
+            metrics=[Metric(name, value, moment, 0) for name, value in state.metrics.items()],
+            tags=[RunTag(name, value) for name, value in _tags(state).items()],
+        )
+        client.log_artifacts(state.run_id, str(attempt.artifacts))
+        if attempt.spool.exists():
+            client.log_artifact(state.run_id, str(attempt.spool), "history")
+        client.set_terminated(state.run_id, status=state.status, end_time=moment)
+    if state.status == "KILLED":
+        state.recorded = True
+        attempt.save()
+    else:
+        attempt.remove()
+
+
+def recover(attempts: Iterable[Attempt], home: str) -> list[AttemptState]:
+    """Record attempts that were left behind; one that still says RUNNING was killed. Gives what was recorded.
+
+    A store that is away leaves its attempts for the next command.
+    """
+    done = []
+    for attempt in attempts:
+        if attempt.state.status == "RUNNING":
+            attempt.state.status = "KILLED"
+            attempt.state.tags["runner.reason"] = "killed without notice"
+        try:
+            end(attempt, home)
+        except StoreUnavailable:
+            continue
+        done.append(attempt.state)
+    return done
+
+
+def supersede(uri: str, run_id: str) -> None:
+    """Mark a finished run that was made again (``rerun=true``): the newer one counts from now on."""
+    with unavailable(uri):
+        connect(uri).set_tag(run_id, SUPERSEDED_TAG, "true")
+
+
+def sweep_parent(uri: str, experiment: str, home: str, name: str, tags: dict[str, str]) -> str:
+    """Create the parent run of a sweep; gives its id."""
+    state = AttemptState(key="", uri=uri, experiment=experiment, name=name, code="")
+    with unavailable(uri):
+        run = connect(uri).create_run(_experiment(state, home), run_name=name, tags=tags)
+        return str(run.info.run_id)
+
+
+def end_sweep(uri: str, run_id: str, cells: dict[str, Any], failed: bool) -> None:
+    """Close a sweep's parent with the list of its cells as an artefact."""
+    with unavailable(uri):
+        client = connect(uri)
+        client.log_dict(run_id, cells, "cells.json")
+        client.set_terminated(run_id, status="FAILED" if failed else "FINISHED")
+
+
+def _experiment(state: AttemptState, home: str) -> str:
+    from mlflow.exceptions import MlflowException
+
+    client = connect(state.uri)
+    found = client.get_experiment_by_name(state.experiment)
+    if found is None:
+        location = None
+        if (database := sqlite_path(state.uri)) is not None:
+            location = (database.parent.absolute() / "artifacts" / state.experiment).as_uri()
+        try:
+            return str(client.create_experiment(state.experiment, artifact_location=location))
+        except MlflowException:
+            found = client.get_experiment_by_name(state.experiment)
+            if found is None:
+                raise
+    return str(found.experiment_id)
+
+
+def _log_params(state: AttemptState) -> None:
+    from mlflow.entities import Param
+
+    params = [Param(name, value[:PARAM_CHARACTERS]) for name, value in state.params.items()]
+    for batch in _batches(params, PARAM_BATCH):
+        connect(state.uri).log_batch(state.run_id, params=batch)
+
+
+def _tags(state: AttemptState) -> dict[str, str]:
+    return {name: value for name, value in state.tags.items() if len(value) <= TAG_CHARACTERS}
+
+
+def _metrics(lines: list[dict[str, Any]]) -> Iterator[Metric]:
+    from mlflow.entities import Metric
+
+    for line in lines:
+        stride = max(1, math.ceil(line["n"] / POINTS))
+        if line["s"] % stride == 0 or line["s"] == 1:
+            for name, value in line["v"].items():
+                yield Metric(name, value, line["t"], line["s"])
+
+
+def _batches(items: Iterable[Any], size: int) -> Iterator[list[Any]]:
+    iterator = iter(items)
+    while batch := list(islice(iterator, size)):
+        yield batch
+
+
+def artifact(uri: str, run_id: str, name: str, folder: Path) -> Path:
+    """Download one artefact of a run into ``folder``.
+
+    Raises:
+        StoreUnavailable: the store or the artefact can't be read.
+    """
+    with unavailable(uri):
+        return Path(connect(uri).download_artifacts(run_id, name, str(folder)))

@@ -1,0 +1,87 @@
+"""Stored runs and the configs they came from: identities, staleness, the nearest finished run."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from typing import Any
+
+from omegaconf import OmegaConf
+
+from runner import code_fingerprint, registry
+from runner.compose import CONFIG_NAME, Composed, compose
+from runner.errors import BadInput
+from runner.identity import Identity, differences, identify
+from runner.store.records import KIND_TAG, Record, Records, uri_of
+
+CODE_TAG = "runner.code"
+OVERRIDES_TAG = "runner.overrides"
+DECIDING_TAG = "runner.deciding"
+STORE_KEYS = ("home=", "tracking.")
+
+
+def records_of(overrides: Sequence[str]) -> Records:
+    """The store that a command means: ``home=…`` and ``tracking.…`` among its arguments, else the defaults."""
+    for line in overrides:
+        if not line.startswith(STORE_KEYS) or "=" not in line:
+            raise BadInput(f"'{line}' can't be used here; home=… and tracking.uri=… can")
+    content = registry.load_yaml(registry.conf_dirs()[0] / f"{CONFIG_NAME}.yaml")
+    config = OmegaConf.create({name: content[name] for name in ("home", "tracking")})
+    merged: Any = OmegaConf.to_container(
+        OmegaConf.merge(config, OmegaConf.from_dotlist(list(overrides))), resolve=True
+    )
+    return Records(uri_of(merged), merged["tracking"]["experiment"])
+
+
+def identify_run(composed: Composed) -> Identity:
+    """The identity of a composed config; asks its own store about the runs that it names by id."""
+    config = composed.config
+    records = Records(uri_of(config), config["tracking"]["experiment"])
+
+    def key_of_run(run_id: str) -> str:
+        record = records.one(run_id)
+        if record.key is None or record.status != "FINISHED":
+            raise BadInput(f"run {run_id} is {record.status.lower()}: a finished run is needed")
+        return record.key
+
+    return identify(composed, key_of_run, _content_fingerprint)
+
+
+def _content_fingerprint(section: dict[str, Any], task: str) -> str:
+    return str(registry.build(section).load(task).fingerprint)
+
+
+def expanded(overrides: Sequence[str]) -> list[str]:
+    """``mode=evaluate run=<id>`` with the overrides of that run before it; any other command line as it is."""
+    overrides = list(overrides)
+    run_id = next((line.removeprefix("run=") for line in overrides if line.startswith("run=")), None)
+    if "mode=evaluate" not in overrides or run_id is None:
+        return overrides
+    record = records_of([line for line in overrides if line.startswith(STORE_KEYS)]).one(run_id)
+    overrides[overrides.index(f"run={run_id}")] = f"run={record.run_id}"
+    return [*overrides_of(record), *overrides]
+
+
+def overrides_of(record: Record) -> list[str]:
+    """The overrides that made a run."""
+    return [str(line) for line in json.loads(record.tags.get(OVERRIDES_TAG, "[]"))]
+
+
+def identity_of(record: Record) -> Identity:
+    """A stored run's identity, composed again."""
+    return identify_run(compose(overrides_of(record)))
+
+
+def is_stale(record: Record, config: dict[str, Any]) -> bool:
+    """Whether the code that a run depends on has changed since."""
+    return record.tags.get(CODE_TAG) != code_fingerprint.of_sections(config)
+
+
+def nearest_finished(identity: Identity, records: Records) -> tuple[Record, dict[str, tuple[Any, Any]]] | None:
+    """The finished run that differs from ``identity`` in the fewest fields, and those fields (this, that)."""
+    compared = [
+        (record, differences(identity.deciding, json.loads(record.tags[DECIDING_TAG])))
+        for record in records.finished().values()
+        if record.tags.get(KIND_TAG) == identity.config["mode"] and DECIDING_TAG in record.tags
+    ]
+    return min(compared, key=lambda pair: (len(pair[1]), -pair[0].start_ms), default=None)

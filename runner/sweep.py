@@ -1,0 +1,154 @@
+"""Sweeps: any Hydra sweeper, any Hydra launcher, and each cell made once.
+
+``OnceLauncher`` stands before the launcher that was chosen. It composes and checks every cell before any
+is launched, asks the store once for all of them, and hands on only those that are not finished.
+"""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Sequence
+from typing import Any
+
+from hydra.core.plugins import Plugins
+from hydra.core.utils import JobReturn, JobStatus
+from hydra.plugins.launcher import Launcher
+from hydra.types import HydraContext, RunMode
+from omegaconf import DictConfig, OmegaConf
+
+from runner import compose, jobs, stored
+from runner.identity import Identity
+from runner.jobs import Cell
+from runner.store.records import Records, uri_of
+
+PARENT = "tracking.parent="
+
+
+class OnceLauncher(Launcher):
+    """Wraps a launcher: finished cells are never submitted, a failed cell is a record, not an exception."""
+
+    def __init__(self, inner: Launcher) -> None:
+        self._inner = inner
+        self._composer = compose.SweepComposer()
+        self._parents: dict[tuple[str, str, str], str] = {}
+        self.cells: list[Cell] = []
+        """All cells of the sweep so far, in order."""
+
+    def setup(self, *, hydra_context: HydraContext, task_function: Any, config: DictConfig) -> None:
+        """The wrapped launcher was set up by its sweeper."""
+
+    def launch(self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> Sequence[JobReturn]:
+        """Make a batch of cells exist."""
+        lines = [stored.expanded(overrides) for overrides in job_overrides]
+        identities = [stored.identify_run(self._composer(overrides)) for overrides in lines]
+        cells = existing(identities, lines)
+        missing = [index for index, cell in enumerate(cells) if cell is None]
+        if missing:
+            print(
+                f"{len(cells) - len(missing)} of {len(cells)} runs exist, making {len(missing)}",
+                file=sys.stderr,
+                flush=True,
+            )
+            parents = [self._parent(identities[index]) for index in missing]
+            launched = [[*lines[index], f"{PARENT}{parent}"] for index, parent in zip(missing, parents, strict=True)]
+            returned = self._inner.launch(launched, initial_job_idx=initial_job_idx)
+            for index, job in zip(missing, returned, strict=True):
+                cells[index] = cell_of(job, lines[index], identities[index])
+        done = [cell for cell in cells if cell is not None]
+        self.cells += done
+        return [_returned(cell, initial_job_idx + index) for index, cell in enumerate(done)]
+
+    def close(self) -> None:
+        """Close the sweep's parent runs, with their lists of cells."""
+        from runner.store import writer
+
+        for (uri, _, _), parent in self._parents.items():
+            cells = {"cells": [cell.as_dict() for cell in self.cells]}
+            writer.end_sweep(uri, parent, cells, failed=any(cell.status == "failed" for cell in self.cells))
+
+    def _parent(self, identity: Identity) -> str:
+        config = identity.config
+        place = (uri_of(config), config["tracking"]["experiment"], config["home"])
+        if place not in self._parents:
+            from runner.store import writer
+            from runner.store.records import KIND_TAG
+
+            name = time.strftime("sweep-%Y%m%d-%H%M%S")
+            self._parents[place] = writer.sweep_parent(*place, name, {KIND_TAG: "sweep"})
+        return self._parents[place]
+
+
+def existing(identities: Sequence[Identity], lines: Sequence[list[str]]) -> list[Cell | None]:
+    """For each identity the cell of its finished run, or None; one query a store."""
+    cells: list[Cell | None] = [None] * len(identities)
+    stores: dict[tuple[str, str], list[int]] = {}
+    for index, identity in enumerate(identities):
+        if not identity.config["rerun"]:
+            place = (uri_of(identity.config), identity.config["tracking"]["experiment"])
+            stores.setdefault(place, []).append(index)
+    for (uri, experiment), indices in stores.items():
+        found = Records(uri, experiment).finished([identities[index].key for index in indices])
+        for index in indices:
+            if record := found.get(identities[index].key):
+                stale = stored.is_stale(record, identities[index].config)
+                cells[index] = Cell.of(
+                    identities[index], lines[index], "existing", record.run_id, record.metrics, stale=stale
+                )
+    return cells
+
+
+def cell_of(job: JobReturn, line: list[str], identity: Identity) -> Cell:
+    """What a launcher gave back for a cell; a job that died in its worker is a failed cell."""
+    if job.status is JobStatus.COMPLETED:
+        value = job.return_value
+        if isinstance(value, dict):
+            return Cell(**value)
+    reason = "the worker returned nothing"
+    if job.status is JobStatus.FAILED:
+        try:
+            _ = job.return_value
+        except Exception as error:
+            reason = f"{type(error).__name__}: {error}"
+    return Cell.of(identity, line, "failed", None, {}, reason=reason)
+
+
+def _returned(cell: Cell, index: int) -> JobReturn:
+    job = JobReturn(overrides=cell.overrides, cfg=OmegaConf.create({}), task_name=f"runner-{index}")
+    job.status = JobStatus.COMPLETED
+    job.return_value = cell.objective()
+    return job
+
+
+def multirun(overrides: Sequence[str]) -> list[Cell]:
+    """Run a sweep with the chosen sweeper and launcher; gives all its cells.
+
+    Raises:
+        BadInput: a cell's config is wrong; nothing has been launched.
+    """
+    app = compose.hydra()
+    try:
+        config = app.compose_config(compose.CONFIG_NAME, list(overrides), RunMode.MULTIRUN)
+        config.hydra.mode = RunMode.MULTIRUN
+        from hydra._internal.callbacks import Callbacks
+
+        callbacks = Callbacks(config)
+        callbacks.on_multirun_start(config=config, config_name=compose.CONFIG_NAME)
+        context = HydraContext(config_loader=app.config_loader, callbacks=callbacks)
+        sweeper = Plugins.instance().instantiate_sweeper(
+            config=config, hydra_context=context, task_function=jobs.job
+        )
+        once = sweeper.launcher = OnceLauncher(sweeper.launcher)
+        if hasattr(sweeper, "validate_batch_is_legal"):
+            sweeper.validate_batch_is_legal = lambda batch: None  # `once` composes and checks every cell, fast
+        arguments = OmegaConf.to_container(config.hydra.overrides.task, resolve=False)
+    except compose.ERRORS as error:
+        raise compose.bad_input(error, overrides) from error
+    try:
+        sweeper.sweep(arguments=arguments)
+    except compose.ERRORS as error:
+        raise compose.bad_input(error, overrides) from error
+    finally:
+        once.close()
+    callbacks.on_multirun_end(config=config, config_name=compose.CONFIG_NAME)
+    return once.cells

@@ -1,0 +1,91 @@
+"""Shared fixtures: a store of its own for each test, the toy method, and the command line in this process."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+TOY = Path(__file__).parent / "toy"
+TOY_RUN = ["method=toy", "dataset=toy_data", "model=none", "hardware.threads=1", "progress=false"]
+
+
+@dataclass(frozen=True)
+class Result:
+    """What a command printed, and its exit status."""
+
+    status: int
+    out: str
+    err: str
+
+
+@pytest.fixture(autouse=True)
+def own_store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each test records in its own folder and sees no settings of the user's shell."""
+    for name in ("RUNNER_TRACEBACK", "RUNNER_INCLUDE_PATH", "TOY_FAULT", "MLFLOW_TRACKING_URI"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("RUNNER_HOME", str(tmp_path / "runs"))
+
+
+@pytest.fixture
+def cli(capfd: pytest.CaptureFixture[str]) -> Callable[..., Result]:
+    """Run the command line in this process."""
+    from runner import cli as command
+
+    def call(*arguments: str) -> Result:
+        capfd.readouterr()
+        status = command.status(list(arguments))
+        out, err = capfd.readouterr()
+        return Result(status, out, err)
+
+    return call
+
+
+@pytest.fixture
+def toy(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[str]]:
+    """Arguments that make a toy run."""
+    from runner import registry
+
+    monkeypatch.setenv("RUNNER_INCLUDE_PATH", "")
+    registry.include(str(TOY))
+    yield list(TOY_RUN)
+    registry.conf_dirs.cache_clear()
+
+
+def _in_child(arguments: list[str], environment: dict[str, str]) -> None:
+    os.environ.update(environment)
+    null = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(null, 1)
+    os.dup2(null, 2)
+    from runner import cli as command
+
+    os._exit(command.status(arguments))
+
+
+@pytest.fixture(scope="session")
+def forkserver() -> multiprocessing.context.ForkServerContext:
+    """Processes that begin with everything imported."""
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["runner.execute", "runner.sweep", "mlflow.store.tracking.sqlalchemy_store"])
+    return context
+
+
+@pytest.fixture
+def child(forkserver: multiprocessing.context.ForkServerContext) -> Callable[..., int]:
+    """Run the command line in a fresh process; gives its exit status, negative for a signal."""
+
+    def call(*arguments: str, wait: bool = True, **environment: str) -> int | multiprocessing.process.BaseProcess:
+        whole = {"RUNNER_HOME": os.environ["RUNNER_HOME"], "RUNNER_INCLUDE_PATH": str(TOY), **environment}
+        process = forkserver.Process(target=_in_child, args=(list(arguments), whole))
+        process.start()
+        if not wait:
+            return process
+        process.join()
+        assert process.exitcode is not None
+        return process.exitcode
+
+    return call

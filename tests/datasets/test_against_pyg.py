@@ -1,0 +1,74 @@
+"""The same files give what PyTorch Geometric's own classes give (its code, run on a copy of the mirror's raw files)."""
+
+from __future__ import annotations
+
+import tarfile
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch_geometric import datasets as pyg
+from torch_geometric.transforms import NormalizeFeatures
+
+from runner.contracts import NodeClassification
+from runner.datasets.citation import Planetoid
+from runner.datasets.npz_graphs import NpzGraph
+from runner.datasets.own import PyG
+
+CHOICES: dict[str, Any] = {"fold": 0, "normalize_features": True}
+
+
+@pytest.fixture(scope="module")
+def root(genuine_mirror: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("pyg")
+    for family in ("Planetoid", "CitationFull", "Amazon"):
+        with tarfile.open(genuine_mirror / f"graphs/pyg_raw_{family}.tar.xz") as archive:
+            archive.extractall(folder, filter="data")
+    return folder / "pyg_raw"
+
+
+def assert_same(task: NodeClassification, theirs: Any) -> None:
+    order = (theirs.edge_index[0] * theirs.num_nodes + theirs.edge_index[1]).argsort()
+    assert torch.equal(task.edge_index, theirs.edge_index[:, order])
+    assert torch.equal(task.y, theirs.y)
+    assert torch.equal(task.x, NormalizeFeatures()(theirs).x)
+
+
+@pytest.mark.parametrize("name", ["Cora", "CiteSeer", "PubMed"])
+def test_planetoid(root: Path, name: str) -> None:
+    task = Planetoid(name=name, split="public", **CHOICES).load("NodeClassification")  # type: ignore[arg-type]
+    theirs = pyg.Planetoid(str(root / "Planetoid"), name)[0]
+    assert_same(task, theirs)
+    for part, index in task.splits().items():
+        assert torch.equal(index, theirs[f"{part}_mask"].nonzero()[:, 0])
+
+
+@pytest.mark.parametrize(
+    ("name", "family", "graph"),
+    [
+        ("Cora_ML", "CitationFull", "Cora_ML"),
+        ("CiteSeerFull", "CitationFull", "CiteSeer"),
+        ("AmazonPhoto", "Amazon", "Photo"),
+        ("AmazonComputers", "Amazon", "Computers"),
+    ],
+)
+def test_npz(root: Path, name: str, family: str, graph: str) -> None:
+    task = NpzGraph(name=name, split="kfold", **CHOICES).load("NodeClassification")  # type: ignore[arg-type]
+    assert_same(task, getattr(pyg, family)(str(root / family), graph)[0])
+
+
+def test_dataset_pyg_loads_it_too(root: Path) -> None:
+    ours = Planetoid(name="Cora", split="public", **CHOICES).load("NodeClassification")
+    theirs = PyG(
+        class_name="Planetoid",
+        root=str(root / "Planetoid"),
+        name="Cora",
+        arguments={},
+        split="public",
+        undirected=True,
+        **CHOICES,
+    ).load("NodeClassification")
+    assert theirs.fingerprint == ours.fingerprint
+    assert torch.equal(theirs.x, ours.x)
+    assert torch.equal(theirs.test, ours.test)
