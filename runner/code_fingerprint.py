@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from runner import registry
+from runner.errors import BadInput
 
 CORE = ("runner.execute",)
 
@@ -51,7 +52,7 @@ def reachable(modules: tuple[str, ...]) -> dict[str, Path]:
 
 @cache
 def imported(path: Path) -> tuple[str, ...]:
-    """Absolute names that a file imports, wherever the statement stands; ``from a import b`` gives ``a`` and ``a.b``."""
+    """Absolute names that a file imports, wherever it does; ``from a import b`` gives ``a`` and ``a.b``."""
     names: list[str] = []
     for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
         if isinstance(node, ast.Import):
@@ -66,5 +67,5 @@ def imported(path: Path) -> tuple[str, ...]:
 def _file(module: str) -> Path | None:
     try:
         return registry.source_file(module)
-    except registry.BadInput:
+    except BadInput:
         return None

@@ -25,7 +25,7 @@ from hydra.core.override_parser.types import Override
 from hydra.errors import HydraException
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
-from omegaconf.errors import OmegaConfBaseException
+from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
 
 from runner import registry
 from runner.errors import BadInput, nearest
@@ -68,7 +68,9 @@ def plain(config: DictConfig, choices: dict[str, str]) -> Composed:
     OmegaConf.set_struct(config, False)
     config.pop("hydra", None)
     config["choices"] = choices
-    resolved: Any = OmegaConf.to_container(config, resolve=True, throw_on_missing=True)
+    if missing := OmegaConf.missing_keys(config):
+        raise MissingMandatoryValue(f"Missing mandatory value: {min(missing)}")
+    resolved: Any = OmegaConf.to_container(config, resolve=True)
     del resolved["choices"]
     return Composed(resolved, choices)
 
@@ -148,8 +150,7 @@ def bad_input(error: Exception, overrides: Iterable[str]) -> BadInput:
         return BadInput(f"choose a {group}: {group}=… (one of {', '.join(registry.choices(group))})")
     if wrong := re.search(r"Could not (?:override|append to config|delete from config).*?'([^']*)'", text):
         key = wrong[1].removeprefix("+").removeprefix("~")
-        if "is not in struct" in text or "No match in the defaults list" in text or "does not exist" in text:
-            return BadInput(f"unknown key '{key}'{nearest(key, _known_keys(overrides))}")
+        return BadInput(f"unknown key '{key}'{nearest(key, _known_keys(overrides))}")
     if missing := re.search(r"Missing mandatory value: (\S+)", text):
         return BadInput(f"'{missing[1]}' must be given: {missing[1]}=…")
     return BadInput(" ".join(text.split("\nSee ")[0].split()))

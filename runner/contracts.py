@@ -11,7 +11,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol, Self
+from typing import TYPE_CHECKING, Any, Protocol, Self
 
 import torch
 from torch import Tensor, nn
@@ -31,7 +31,7 @@ class Task:
 
     def to(self, device: torch.device, dtype: torch.dtype = torch.float32) -> Self:
         """The same task with all tensors on ``device`` and all floating-point ones of type ``dtype``."""
-        moved = {
+        moved: dict[str, Any] = {
             field.name: value.to(device, dtype if value.is_floating_point() else value.dtype)
             for field in dataclasses.fields(self)
             if isinstance(value := getattr(self, field.name), Tensor)
@@ -74,9 +74,11 @@ class NodeClassification(Task):
         return self.x.shape[1]
 
     def splits(self) -> dict[str, Tensor]:
+        """Train, val and test nodes."""
         return {"train": self.train, "val": self.val, "test": self.test}
 
     def counts(self) -> dict[str, int]:
+        """N, E, F and C."""
         return {
             "nodes": self.num_nodes,
             "edges": self.edge_index.shape[1],

@@ -90,9 +90,7 @@ def existing(identity: Identity, records: Records) -> Outcome | None:
 
 def existing_outcome(identity: Identity, record: Record) -> Outcome:
     """The outcome for a run that needn't be made."""
-    return Outcome(
-        identity, "existing", record.run_id, record.metrics, stale=stored.is_stale(record, identity.config)
-    )
+    return Outcome(identity, "existing", record.run_id, record.metrics, stale=stored.is_stale(record, identity.config))
 
 
 def _references(identity: Identity, overrides: Sequence[str], records: Records) -> dict[str, FinishedRun]:
@@ -305,6 +303,7 @@ class _Attempt:
             run.save("splits", splits)
         method.build(task, run)
         costs: dict[str, float] = {}
+        torch.optim.SGD([torch.zeros(1, requires_grad=True)])  # torch imports its compiler here: no training time
         loops.start_clock()
         if config["mode"] == "evaluate":
             load_checkpoint(method, self.records, config["run"])

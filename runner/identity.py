@@ -73,9 +73,7 @@ def identify(
     deciding: dict[str, Any] = {name: config[name] for name in ENTERING if name not in registry.SECTIONS}
     for section in registry.SECTIONS:
         deciding[section] = {
-            key: value
-            for key, value in config[section].items()
-            if not key.startswith("_") or key in METADATA_ENTERING
+            key: value for key, value in config[section].items() if not key.startswith("_") or key in METADATA_ENTERING
         }
     deciding["task"] = {
         "kind": task,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any, Self
@@ -66,18 +67,31 @@ def make(config: DictConfig) -> Cell:
     overrides = _repeating(HydraConfig.get().overrides.task)
     identity = stored.identify_run(compose.plain(config, choices))
     outcome = make_exist(identity, overrides)
-    return Cell.of(
-        identity, overrides, outcome.status, outcome.run_id, outcome.metrics, outcome.reason, outcome.stale
-    )
+    return Cell.of(identity, overrides, outcome.status, outcome.run_id, outcome.metrics, outcome.reason, outcome.stale)
 
 
 def job(config: DictConfig) -> dict[str, Any]:
     """Make one cell of a sweep exist; a failure is a cell, not an exception."""
+    task = _repeating(HydraConfig.get().overrides.task)
     try:
-        return asdict(make(config))
+        cell = make(config)
     except RunnerError as error:
-        task = HydraConfig.get().overrides.task
-        return asdict(Cell("", _repeating(task), "", config.seed, "failed", None, reason=str(error)))
+        cell = Cell("", task, "", config.seed, "failed", None, reason=str(error))
+    told = cell.reason if cell.status == "failed" else figures(cell.metrics)
+    print(f"#{HydraConfig.get().job.num} {' '.join(task)}: {cell.status}  {told}", file=sys.stderr, flush=True)
+    return asdict(cell)
+
+
+def figures(metrics: dict[str, float]) -> str:
+    """The metrics that a line of result shows: accuracies in percent, then the others, no costs but the time."""
+    shown = [
+        f"{name} {100 * value:.2f} %" if name.endswith("_acc") else f"{name} {value:.4g}"
+        for name, value in metrics.items()
+        if "/" not in name and not name.endswith(("_bytes", "_seconds")) and name != "parameters"
+    ]
+    if "fit_seconds" in metrics:
+        shown.append(f"trained in {metrics['fit_seconds']:.1f} s")
+    return "  ".join(shown)
 
 
 def _repeating(overrides: Sequence[str]) -> list[str]:

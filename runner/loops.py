@@ -275,7 +275,7 @@ def save_whole(content: object, file: Path) -> None:
 
 def random_state(generator: torch.Generator) -> dict[str, Any]:
     """States of all random number generators that a method may use, in types that load with ``weights_only``."""
-    name, keys, position, has_gauss, gauss = np.random.get_state(legacy=True)  # type: ignore[misc]
+    name, keys, position, has_gauss, gauss = np.random.get_state(legacy=True)
     return {
         "torch": torch.get_rng_state(),
         "cuda": torch.cuda.get_rng_state_all() if torch.cuda.is_available() else [],

@@ -27,9 +27,7 @@ def records_of(overrides: Sequence[str]) -> Records:
             raise BadInput(f"'{line}' can't be used here; home=… and tracking.uri=… can")
     content = registry.load_yaml(registry.conf_dirs()[0] / f"{CONFIG_NAME}.yaml")
     config = OmegaConf.create({name: content[name] for name in ("home", "tracking")})
-    merged: Any = OmegaConf.to_container(
-        OmegaConf.merge(config, OmegaConf.from_dotlist(list(overrides))), resolve=True
-    )
+    merged: Any = OmegaConf.to_container(OmegaConf.merge(config, OmegaConf.from_dotlist(list(overrides))), resolve=True)
     return Records(uri_of(merged), merged["tracking"]["experiment"])
 
 

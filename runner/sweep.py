@@ -135,9 +135,7 @@ def multirun(overrides: Sequence[str]) -> list[Cell]:
         callbacks = Callbacks(config)
         callbacks.on_multirun_start(config=config, config_name=compose.CONFIG_NAME)
         context = HydraContext(config_loader=app.config_loader, callbacks=callbacks)
-        sweeper = Plugins.instance().instantiate_sweeper(
-            config=config, hydra_context=context, task_function=jobs.job
-        )
+        sweeper = Plugins.instance().instantiate_sweeper(config=config, hydra_context=context, task_function=jobs.job)
         once = sweeper.launcher = OnceLauncher(sweeper.launcher)
         if hasattr(sweeper, "validate_batch_is_legal"):
             sweeper.validate_batch_is_legal = lambda batch: None  # `once` composes and checks every cell, fast

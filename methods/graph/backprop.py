@@ -64,7 +64,7 @@ class Backprop(Method):
 
     @torch.no_grad()
     def evaluate(self, task: NodeClassification, run: Run) -> dict[str, float]:  # type: ignore[override]
-        """``test_acc`` and ``val_acc`` in percent."""
+        """``test_acc`` and ``val_acc``."""
         logits: Tensor = self.model(*_inputs(task))
         probability = logits[task.test].softmax(1)
         run.save("predictions", {"index": task.test, "label": task.y[task.test], "probability": probability})

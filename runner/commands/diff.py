@@ -32,9 +32,7 @@ def _deciding(record: Record) -> dict[str, Any]:
     return dict(json.loads(record.tags.get(DECIDING_TAG, "{}")))
 
 
-def _table(
-    title: str, fields: dict[str, tuple[Any, Any]], one: Record, other: Record, signed: bool = False
-) -> None:
+def _table(title: str, fields: dict[str, tuple[Any, Any]], one: Record, other: Record, signed: bool = False) -> None:
     if not fields:
         print(f"{title}: the same")
         return

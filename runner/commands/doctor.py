@@ -70,7 +70,11 @@ def _disk(records: Records) -> Iterator[Finding]:
         existing = next(parent for parent in (folder, *folder.absolute().parents) if parent.exists())
         free = shutil.disk_usage(existing).free
         variable = "RUNNER_DATA" if name == "data cache" else "home=… or RUNNER_HOME"
-        yield free > NEEDED_BYTES, f"{name} {folder}: {free / 1e9:.0f} GB free", f"free some, or move it with {variable}"
+        yield (
+            free > NEEDED_BYTES,
+            f"{name} {folder}: {free / 1e9:.0f} GB free",
+            f"free some, or move it with {variable}",
+        )
         yield os.access(existing, os.W_OK), f"{name} {existing} is writable", f"move it with {variable}"
     mirror = mirror_dir()
     if mirror is not None:

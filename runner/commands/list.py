@@ -19,7 +19,9 @@ GROUPS = (*registry.SECTIONS, "experiment")
 def main(arguments: list[str]) -> int:
     """List the choices of a group, or runs."""
     parser = options.parser("list", "methods, datasets, models, hardware, experiments or runs: what there is")
-    parser.add_argument("what", nargs="?", default="", help="methods | datasets | models | hardware | experiments | runs")
+    parser.add_argument(
+        "what", nargs="?", default="", help="methods | datasets | models | hardware | experiments | runs"
+    )
     parser.add_argument("--limit", type=int, default=50, help="most runs to show (default 50)")
     options.add_store(parser)
     parsed = parser.parse_args(arguments)

@@ -11,10 +11,10 @@ from typing import Any
 from hydra._internal.utils import get_args_parser
 from omegaconf import DictConfig
 
-from runner import attempt, compose, schema, stored
+from runner import attempt, compose, jobs, schema, stored
 from runner.errors import BadInput, RunnerError
 from runner.identity import Identity
-from runner.jobs import Cell
+from runner.jobs import Cell, figures
 from runner.store.records import Record, Records, sqlite_path, uri_of
 
 
@@ -44,6 +44,7 @@ def _parse(arguments: list[str]) -> argparse.Namespace:
         raise BadInput("--config-name, --config-path and --experimental-rerun have no meaning here; use --include-path")
     if parsed.config_dir:
         raise BadInput("use --include-path DIR, whose conf/ holds config groups, instead of --config-dir")
+    assert isinstance(parsed, argparse.Namespace)
     return parsed
 
 
@@ -88,8 +89,6 @@ def _run(identity: Identity, overrides: list[str]) -> int:
 
 def _through_hydra(overrides: list[str]) -> Cell:
     """Run one job as Hydra does, with its callbacks and its job environment."""
-    from runner import jobs
-
     caught: list[RunnerError] = []
 
     def task(config: DictConfig) -> Any:
@@ -128,23 +127,9 @@ def _look_after_store(config: dict[str, Any]) -> None:
             print(f"{len(left)} earlier runs still wait to be recorded: {error}", file=sys.stderr)
 
 
-def _figures(metrics: dict[str, float]) -> str:
-    main = {name: value for name, value in metrics.items() if "/" not in name}
-    shown = [
-        f"{name} {100 * value:.2f} %" if name.endswith("_acc") else f"{name} {value:.4g}"
-        for name, value in main.items()
-        if not name.endswith(("_bytes", "_seconds")) and name != "parameters"
-    ]
-    if "fit_seconds" in metrics:
-        shown.append(f"trained in {metrics['fit_seconds']:.1f} s")
-    return "  ".join(shown)
-
-
 def _say_existing(identity: Identity, record: Record) -> None:
-    from runner import stored
-
     stale = stored.is_stale(record, identity.config)
-    print(f"{identity.title}: {_figures(record.metrics)}")
+    print(f"{identity.title}: {figures(record.metrics)}")
     print(f"  finished before: run {record.run_id[:8]}{' (stale: the code has changed since)' if stale else ''}")
     print("  again: add rerun=true")
 
@@ -152,7 +137,7 @@ def _say_existing(identity: Identity, record: Record) -> None:
 def _say_finished(identity: Identity, cell: Cell, overrides: list[str], seconds: float) -> None:
     run = (cell.run_id or "")[:8]
     official = "" if identity.config["limit"] is None else f"  [unofficial: limit={identity.config['limit']}]"
-    print(f"{identity.title}: {_figures(cell.metrics)}{official}")
+    print(f"{identity.title}: {figures(cell.metrics)}{official}")
     print(f"  recorded as run {run} in {uri_of(identity.config)} ({seconds:.1f} s in all)")
     if cell.reason:
         print(f"  note: {cell.reason}", file=sys.stderr)
@@ -198,5 +183,3 @@ def _explain(identities: list[Identity]) -> int:
         else:
             print("  new: no finished run to compare with")
     return 0
-
-

@@ -9,6 +9,7 @@ import time
 from runner import stored
 from runner.commands import options
 from runner.errors import RunnerError
+from runner.store.records import Record
 
 
 def main(arguments: list[str]) -> int:
@@ -44,7 +45,7 @@ def main(arguments: list[str]) -> int:
 REASON = "runner.reason"
 
 
-def _staleness(record: stored.Record) -> str:
+def _staleness(record: Record) -> str:
     try:
         config = stored.identity_of(record).config
     except RunnerError as error:

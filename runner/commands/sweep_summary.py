@@ -7,9 +7,9 @@ import statistics
 import sys
 from collections.abc import Sequence
 
-from rich.console import Console
 from rich.table import Table
 
+from runner.commands.list import console
 from runner.jobs import Cell
 
 
@@ -25,7 +25,7 @@ def show(cells: Sequence[Cell]) -> int:
     for name, group in groups.items():
         done = [cell for cell in group if cell.status != "failed"]
         table.add_row(name, f"{len(done)}/{len(group)}", *(_statistic(done, metric) for metric in metrics))
-    Console().print(table)
+    console().print(table)
     counts = {status: sum(cell.status == status for cell in cells) for status in ("existing", "finished", "failed")}
     stale = sum(cell.stale for cell in cells)
     print(

@@ -61,7 +61,11 @@ def _command(group: str, name: str, content: dict[str, Any]) -> list[str]:
     for other in ("method", "dataset"):
         chosen.setdefault(other, _fitting(other, tasks))
     given = [f"{group}.{key}=unset" for key, value in content.items() if value == UNSET]
-    return [*(f"{key}={value}" for key, value in chosen.items()), *([f"+{group}={name}"] if group == "experiment" else []), *given]
+    return [
+        *(f"{key}={value}" for key, value in chosen.items()),
+        *([f"+{group}={name}"] if group == "experiment" else []),
+        *given,
+    ]
 
 
 def _fitting(group: str, tasks: list[str] | None) -> str:

@@ -45,7 +45,7 @@ class SavedActivations:
         if epoch <= EPOCHS_TO_SETTLE:
             return False
         for key, (reference, size) in self._storages.items():
-            if reference.expired():
+            if reference.expired():  # type: ignore[no-untyped-call]
                 self.bytes += size
             elif key not in self._parameters:
                 self.fixed_bytes += size
@@ -62,7 +62,7 @@ class SavedActivations:
 
     def _note(self, tensor: torch.Tensor, parameter: bool) -> None:
         storage = tensor.untyped_storage()
-        reference = StorageWeakRef(storage)
+        reference = StorageWeakRef(storage)  # type: ignore[no-untyped-call]
         self._storages.setdefault(reference.cdata, (reference, storage.nbytes()))
         if parameter or (tensor.is_leaf and tensor.requires_grad):
             self._parameters.add(reference.cdata)

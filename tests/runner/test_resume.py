@@ -21,9 +21,7 @@ def records(home: Path) -> Records:
 
 
 def numerics(record: Record) -> dict[str, float]:
-    return {
-        name: value for name, value in record.metrics.items() if not name.partition("/")[0].endswith(COSTS)
-    }
+    return {name: value for name, value in record.metrics.items() if not name.partition("/")[0].endswith(COSTS)}
 
 
 def curves(uri: str, run_id: str) -> dict[str, list[tuple[int, float]]]:
@@ -99,9 +97,7 @@ def test_signal_leaves_the_run_killed_and_resumable(
     assert numerics(record) == numerics(undisturbed)
 
 
-def test_killed_run_is_recorded_by_the_next_command(
-    toy: list[str], child: Callable[..., int], tmp_path: Path
-) -> None:
+def test_killed_run_is_recorded_by_the_next_command(toy: list[str], child: Callable[..., int], tmp_path: Path) -> None:
     assert child(*toy, "method.epochs=40", "method.epoch_seconds=0.06", TOY_FAULT="kill:30") == KILLED
     assert child(*toy, "seed=1") == 0
     by_seed = {record.tags["runner.seed"]: record for record in records(tmp_path / "runs").all()}

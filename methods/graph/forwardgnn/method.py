@@ -113,10 +113,11 @@ class ForwardGNN(Method):
                 with torch.no_grad():
                     prediction = lower_layers + self._logits(val_z()).softmax(1)
                 run.log(val_acc=accuracy(prediction, val_y))
+        optimizer.zero_grad()  # frees them: only the layer in training holds gradients
 
     @torch.no_grad()
     def evaluate(self, task: NodeClassification, run: Run) -> dict[str, float]:  # type: ignore[override]
-        """One pass over the same graph; percent. Depth l < L comes out on the way: ``test_acc/depth1`` and so on."""
+        """One pass over the same graph. Depth l < L comes out on the way: ``test_acc/depth1`` and so on."""
         graph = augmented_graph(task, self.edge_direction)
         prediction = task.x.new_zeros(task.num_nodes, task.num_classes)
         metrics: dict[str, float] = {}
