@@ -22,11 +22,11 @@ def main(arguments: list[str]) -> int:
     """Run what Hydra's command line asks for; gives the exit status."""
     explain = "--explain" in arguments
     parsed = _parse([argument for argument in arguments if argument != "--explain"])
+    if parsed.multirun:
+        return _sweep(parsed.overrides, explain)
     overrides = stored.expanded(parsed.overrides)
     if parsed.cfg or parsed.info or parsed.hydra_help or parsed.shell_completion:
         return _ask_hydra(parsed, overrides)
-    if parsed.multirun:
-        return _sweep(parsed.overrides, explain)
     identity = stored.identify_run(compose.compose(overrides))
     return _explain([identity]) if explain else _run(identity, overrides)
 

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Literal, TypeVar
 
 import torch
+import torch.utils.deterministic as torch_deterministic
 from torch import nn
 
 from runner.errors import BadInput
@@ -63,17 +64,21 @@ class TorchDevice:
         """Set threads, determinism and default dtype for the time of a run."""
         threads, dtype = torch.get_num_threads(), torch.get_default_dtype()
         deterministic = torch.get_deterministic_debug_mode()
+        fill = torch_deterministic.fill_uninitialized_memory  # type: ignore[attr-defined]
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
         torch.set_num_threads(self.threads)
         torch.set_default_dtype(self.dtype)
         # the same as torch.use_deterministic_algorithms, which would import the compiler (1.7 s)
         torch.set_deterministic_debug_mode("error" if self.deterministic else "default")
+        # a debugging aid that fills every new tensor with NaN, and costs time
+        torch_deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
         try:
             yield
         finally:
             torch.set_num_threads(threads)
             torch.set_default_dtype(dtype)
             torch.set_deterministic_debug_mode(deterministic)
+            torch_deterministic.fill_uninitialized_memory = fill  # type: ignore[attr-defined]
 
     def adapt(self, module: Module) -> Module:
         """Move a freshly built module here."""

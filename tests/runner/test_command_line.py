@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.conftest import Result
+from runner import registry
+from tests.conftest import TOY, Result
 
 Cli = Callable[..., Result]
 
@@ -63,7 +64,12 @@ def test_hardware_that_is_not_there_is_told_before_data_is_loaded(cli: Cli, monk
     assert "CUDA devices" in result.err
 
 
-def test_method_that_cannot_take_the_task_names_datasets_that_fit(cli: Cli, toy: list[str]) -> None:
+def test_method_that_cannot_take_the_task_names_datasets_that_fit(cli: Cli, toy: list[str], tmp_path: Path) -> None:
+    folder = tmp_path / "conf" / "method"
+    folder.mkdir(parents=True)
+    text = (TOY / "conf" / "method" / "toy.yaml").read_text()
+    (folder / "captioner.yaml").write_text(text.replace("NodeClassification", "Captioning"))
+    registry.include(str(tmp_path))
     result = cli("method=captioner", "dataset=toy_data", "model=none")
     assert result.status == 2
     assert "method 'captioner' takes Captioning, dataset 'toy_data' gives NodeClassification" in result.err

@@ -12,7 +12,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from runner import registry, schema
-from runner.errors import BadInput, RunnerError
+from runner.errors import BadInput
 
 TARGETS = sorted(
     {registry.read(section, name)["_target_"] for section in registry.SECTIONS for name in registry.choices(section)}
@@ -61,7 +61,7 @@ def test_a_sound_section_comes_back_as_it_is() -> None:
     ],
 )
 def test_a_wrong_value_is_told_with_its_place(change: dict[str, Any], told: str) -> None:
-    with pytest.raises(BadInput, match=".*") as caught:
+    with pytest.raises(BadInput, match=r"hardware") as caught:
         schema.validate_section("hardware", GOOD | change)
     assert told in str(caught.value)
 
@@ -84,9 +84,10 @@ def test_anything_else_is_bad_input_never_another_error(change: dict[str, Any]) 
     change.pop("_target_", None)
     try:
         checked = schema.validate_section("hardware", GOOD | change)
-    except RunnerError as error:
-        assert error.exit_status == 2
-        assert "\n" not in str(error)
+    except BadInput as error:
+        checked, told = None, str(error)
+    if checked is None:
+        assert "\n" not in told
     else:
         assert type(checked["threads"]) is int
         assert checked["threads"] > 0

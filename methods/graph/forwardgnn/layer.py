@@ -23,7 +23,7 @@ def unit_rows(h: Tensor) -> Tensor: ...
 @overload
 def unit_rows(h: SparseMatrix) -> SparseMatrix: ...
 def unit_rows(h: Tensor | SparseMatrix) -> Tensor | SparseMatrix:
-    """norm(h)_i = h_i / (||h_i||_2 + 1e-8): a layer passes on its direction, not its goodness (sec. 2.2)."""
+    """norm(h)_i = h_i / (||h_i||_2 + 1e-8): a layer passes on its direction, not its goodness."""
     if isinstance(h, Tensor):
         norms: Tensor = torch.linalg.vector_norm(h, dim=1, keepdim=True)
         return h / (norms + NORM_EPSILON)

@@ -1,6 +1,6 @@
 """ForwardGNN for node classification, single forward (SF): no negative input, one pass an epoch.
 
-Park et al., ICLR 2024, arXiv 2403.11004, sec. 3.2.
+Park et al., ICLR 2024, arXiv 2403.11004.
 Letters: N nodes, F features, C classes, H hidden width, L layers, n nodes of a split. The augmented graph
 has N + C nodes, the virtual ones last.
 """

@@ -1,4 +1,4 @@
-"""The graph with one virtual node a class (sec. 3.2 of the paper).
+"""The graph with one virtual node a class.
 
 Letters: N nodes, C classes, E directed edges, T training nodes. Virtual node c has the number N + c.
 """
