@@ -27,7 +27,7 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
 
-from runner import registry
+from runner import extras, registry
 from runner.errors import BadInput, nearest
 
 CONFIG_NAME = "config"
@@ -143,6 +143,8 @@ def bad_input(error: Exception, overrides: Iterable[str]) -> BadInput:
     text = str(error)
     if unknown := re.search(r"Could not find '([\w/]+?)/([^'/]+)'", text):
         group, name = unknown[1], unknown[2]
+        if group == "hydra/launcher" and name in extras.LAUNCHERS:
+            return BadInput(f"launcher '{name}' is an optional part: {extras.LAUNCHERS[name][1]}")
         known = registry.choices(group)
         return BadInput(f"no {group} '{name}'{nearest(name, known)} (`runner list {group}` shows all)")
     if unset := re.search(r"You must specify '(\w+)'", text):

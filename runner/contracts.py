@@ -11,7 +11,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol, Self
+from typing import TYPE_CHECKING, Any, Generic, Protocol, Self, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -87,6 +87,9 @@ class NodeClassification(Task):
         }
 
 
+TaskKind = TypeVar("TaskKind", bound=Task)
+
+
 class RawFile(Protocol):
     """A recipe for one file."""
 
@@ -122,8 +125,10 @@ class Dataset(ABC):
         """
 
 
-class Method(ABC):
-    """A learning procedure. Constructor: keyword-only arguments, the keys of its YAML, without defaults.
+class Method(ABC, Generic[TaskKind]):
+    """A learning procedure for one kind of task.
+
+    Constructor: keyword-only arguments, the keys of its YAML, without defaults.
 
     ``build`` sets ``self.model``, whose ``state_dict`` is the run's checkpoint: all that ``evaluate``
     needs beside the task. A method with loops of its own writes them with ``run.epochs``.
@@ -132,15 +137,15 @@ class Method(ABC):
     model: nn.Module
 
     @abstractmethod
-    def build(self, task: Task, run: Run) -> None:
+    def build(self, task: TaskKind, run: Run) -> None:
         """Make ``self.model`` for ``task``; random numbers come from torch's global generator, which is seeded."""
 
     @abstractmethod
-    def fit(self, task: Task, run: Run) -> None:
+    def fit(self, task: TaskKind, run: Run) -> None:
         """Train ``self.model``."""
 
     @abstractmethod
-    def evaluate(self, task: Task, run: Run) -> dict[str, float]:
+    def evaluate(self, task: TaskKind, run: Run) -> dict[str, float]:
         """Metrics of ``self.model`` as built and loaded from a checkpoint: must not need ``fit``."""
 
 

@@ -5,16 +5,12 @@ from __future__ import annotations
 import json
 import math
 import random
-import signal
-import threading
 import time
 import traceback
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from types import FrameType
 from typing import Any
 
 import numpy as np
@@ -71,7 +67,7 @@ def make_exist(identity: Identity, overrides: Sequence[str]) -> Outcome:
     records = Records(uri, config["tracking"]["experiment"])
     if not config["rerun"] and (found := existing(identity, records)):
         return found
-    with signals_raised(), locked(config["home"], uri, identity.key):
+    with locked(config["home"], uri, identity.key):
         superseded = records.finished([identity.key]).get(identity.key)
         if superseded and not config["rerun"]:
             return existing_outcome(identity, superseded)
@@ -111,13 +107,13 @@ def _references(identity: Identity, overrides: Sequence[str], records: Records) 
 
 
 def _finished(identity: Identity, run_id: str, metrics: dict[str, float], records: Records) -> FinishedRun:
-    def restore() -> Method:
+    def restore() -> Method[Any]:
         hardware: TorchDevice = registry.build(identity.config["hardware"])
         task = load_task(identity, hardware)
         with TemporaryDirectory() as folder:
             attempt = Attempt(Path(folder), AttemptState(identity.key, records.uri, records.experiment, "", ""))
             run, _ = _make_run(identity, attempt, hardware, _references(identity, (), records))
-            method: Method = registry.build(identity.config["method"])
+            method: Method[Any] = registry.build(identity.config["method"])
             method.build(task, run)
         load_checkpoint(method, records, run_id)
         return method
@@ -142,7 +138,7 @@ def load_task(identity: Identity, hardware: TorchDevice) -> Task:
     return task.to(hardware.torch_device, hardware.dtype)
 
 
-def load_checkpoint(method: Method, records: Records, run_id: str) -> None:
+def load_checkpoint(method: Method[Any], records: Records, run_id: str) -> None:
     """Load the weights of a finished run into a built method.
 
     Raises:
@@ -264,7 +260,7 @@ class _Attempt:
                 self.hardware.start_measuring()
                 state.metrics = self._compute()
             state.status = "FINISHED"
-        except Interrupted:
+        except (Interrupted, KeyboardInterrupt):
             state.status = "KILLED"
             state.tags["runner.reason"] = "interrupted"
             self._end()
@@ -297,7 +293,7 @@ class _Attempt:
         config, task, artifacts = self.config, self.task, self.attempt.artifacts
         (artifacts / "config.yaml").write_text(yaml.safe_dump(config, sort_keys=False), encoding="utf-8")
         save_json(environment.describe(), artifacts / "environment.json")
-        method: Method = registry.build(config["method"])
+        method: Method[Any] = registry.build(config["method"])
         run, loops = _make_run(self.identity, self.attempt, self.hardware, self.references)
         if splits := task.splits():
             run.save("splits", splits)
@@ -341,21 +337,3 @@ def _training_costs(loops: Loops) -> dict[str, float]:
 def flat(config: dict[str, Any]) -> dict[str, Any]:
     """A nested dict by dotted keys; what is None is left out."""
     return {dotted: value for dotted, (value, _) in differences(config, {}).items()}
-
-
-@contextmanager
-def signals_raised() -> Iterator[None]:
-    """Raise ``Interrupted`` on SIGINT and SIGTERM in the main thread, for the time of a run."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-
-    def interrupt(number: int, _: FrameType | None) -> None:
-        raise Interrupted(number)
-
-    before = {number: signal.signal(number, interrupt) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)

@@ -10,7 +10,7 @@ from typing import Any, Self
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 
-from runner import compose, stored
+from runner import compose, signals, stored
 from runner.errors import RunnerError
 from runner.identity import Identity
 
@@ -66,7 +66,8 @@ def make(config: DictConfig) -> Cell:
     }
     overrides = _repeating(HydraConfig.get().overrides.task)
     identity = stored.identify_run(compose.plain(config, choices))
-    outcome = make_exist(identity, overrides)
+    with signals.raised():
+        outcome = make_exist(identity, overrides)
     return Cell.of(identity, overrides, outcome.status, outcome.run_id, outcome.metrics, outcome.reason, outcome.stale)
 
 

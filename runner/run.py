@@ -31,7 +31,7 @@ class FinishedRun:
     run_id: str
     config: dict[str, Any]
     metrics: dict[str, float]
-    restore: Callable[[], Method]
+    restore: Callable[[], Method[Any]]
     """Gives its method, built for its own task, with the trained weights."""
 
 

@@ -17,7 +17,7 @@ from hydra.plugins.launcher import Launcher
 from hydra.types import HydraContext, RunMode
 from omegaconf import DictConfig, OmegaConf
 
-from runner import compose, jobs, stored
+from runner import compose, jobs, signals, stored
 from runner.identity import Identity
 from runner.jobs import Cell
 from runner.store.records import Records, uri_of
@@ -59,13 +59,14 @@ class OnceLauncher(Launcher):
         self.cells += done
         return [_returned(cell, initial_job_idx + index) for index, cell in enumerate(done)]
 
-    def close(self) -> None:
+    def close(self, killed: bool) -> None:
         """Close the sweep's parent runs, with their lists of cells."""
         from runner.store import writer
 
         for (uri, _, _), parent in self._parents.items():
             cells = {"cells": [cell.as_dict() for cell in self.cells]}
-            writer.end_sweep(uri, parent, cells, failed=any(cell.status == "failed" for cell in self.cells))
+            failed = any(cell.status == "failed" for cell in self.cells)
+            writer.end_sweep(uri, parent, cells, "KILLED" if killed else "FAILED" if failed else "FINISHED")
 
     def _parent(self, identity: Identity) -> str:
         config = identity.config
@@ -142,11 +143,14 @@ def multirun(overrides: Sequence[str]) -> list[Cell]:
         arguments = OmegaConf.to_container(config.hydra.overrides.task, resolve=False)
     except compose.ERRORS as error:
         raise compose.bad_input(error, overrides) from error
+    killed = True
     try:
-        sweeper.sweep(arguments=arguments)
+        with signals.raised():
+            sweeper.sweep(arguments=arguments)
+        killed = False
     except compose.ERRORS as error:
         raise compose.bad_input(error, overrides) from error
     finally:
-        once.close()
+        once.close(killed)
     callbacks.on_multirun_end(config=config, config_name=compose.CONFIG_NAME)
     return once.cells

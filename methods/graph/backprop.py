@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(kw_only=True, eq=False)
-class Backprop(Method):
+class Backprop(Method[NodeClassification]):
     """Full-batch Adam on the cross-entropy of the training nodes; the state of the best validation is kept."""
 
     epochs: PositiveInt
@@ -34,11 +34,11 @@ class Backprop(Method):
     validate_every: PositiveInt
     """Epochs from one validation to the next."""
 
-    def build(self, task: NodeClassification, run: Run) -> None:  # type: ignore[override]
+    def build(self, task: NodeClassification, run: Run) -> None:
         """The chosen network, from F to C."""
         self.model = run.model(task.num_features, task.num_classes)
 
-    def fit(self, task: NodeClassification, run: Run) -> None:  # type: ignore[override]
+    def fit(self, task: NodeClassification, run: Run) -> None:
         """One full-batch step an epoch."""
         x, graph = _inputs(task)
         optimizer = torch.optim.Adam(self.model.parameters(), lr=self.lr, weight_decay=self.weight_decay, fused=True)
@@ -63,7 +63,7 @@ class Backprop(Method):
                 run.log(val_acc=accuracy(logits, task.y[task.val]))
 
     @torch.no_grad()
-    def evaluate(self, task: NodeClassification, run: Run) -> dict[str, float]:  # type: ignore[override]
+    def evaluate(self, task: NodeClassification, run: Run) -> dict[str, float]:
         """``test_acc`` and ``val_acc``."""
         logits: Tensor = self.model(*_inputs(task))
         probability = logits[task.test].softmax(1)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import os
 import shutil
 import sys
@@ -10,14 +9,13 @@ from collections.abc import Iterator
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
-from runner import attempt
+from runner import attempt, extras
 from runner.commands import options
 from runner.errors import RunnerError
 from runner.places import cache_dir, mirror_dir
 from runner.store.records import Records, sqlite_path
 
 PARTS = ("hydra-core", "omegaconf", "torch", "torch-geometric", "mlflow", "scikit-learn", "msgspec")
-EXTRAS = {"hydra_plugins.hydra_joblib_launcher": ("joblib launcher", "pip install 'forward-runner[joblib]'")}
 NEEDED_BYTES = 2_000_000_000
 
 Finding = tuple[bool, str, str]
@@ -98,9 +96,6 @@ def _store(records: Records) -> Iterator[Finding]:
 
 
 def _extras() -> Iterator[Finding]:
-    for module, (name, install) in EXTRAS.items():
-        try:
-            here = importlib.util.find_spec(module) is not None
-        except ModuleNotFoundError:
-            here = False
-        yield True, f"{name}: {'installed' if here else f'not installed ({install})'}", ""
+    for name, (module, install) in extras.LAUNCHERS.items():
+        here = extras.installed(module)
+        yield True, f"hydra/launcher={name}: {'installed' if here else f'not installed ({install})'}", ""

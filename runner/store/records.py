@@ -113,7 +113,8 @@ class Records:
             condition += " AND r.status = ?"
             values.append(status)
         source = f"FROM runs r JOIN experiments e USING (experiment_id) WHERE {condition}"
-        with closing(sqlite3.connect(f"file:{path}?mode=ro", uri=True, timeout=30)) as database:
+        with closing(sqlite3.connect(f"file:{path}?mode=ro", uri=True, timeout=30, isolation_level=None)) as database:
+            database.execute("BEGIN")  # the three queries see one state, whoever writes meanwhile
             runs = database.execute(
                 f"SELECT r.run_uuid, r.status, r.start_time, r.end_time, r.artifact_uri {source}", values
             ).fetchall()

@@ -129,12 +129,12 @@ def sweep_parent(uri: str, experiment: str, home: str, name: str, tags: dict[str
         return str(run.info.run_id)
 
 
-def end_sweep(uri: str, run_id: str, cells: dict[str, Any], failed: bool) -> None:
+def end_sweep(uri: str, run_id: str, cells: dict[str, Any], status: str) -> None:
     """Close a sweep's parent with the list of its cells as an artefact."""
     with unavailable(uri):
         client = connect(uri)
         client.log_dict(run_id, cells, "cells.json")
-        client.set_terminated(run_id, status="FAILED" if failed else "FINISHED")
+        client.set_terminated(run_id, status=status)
 
 
 def _experiment(state: AttemptState, home: str) -> str:

@@ -144,10 +144,26 @@ def test_completion_scripts_call_back(shell: str, cli: Cli) -> None:
     assert "runner --complete" in cli("completion", shell).out
 
 
-def test_bash_takes_its_completion_script(cli: Cli, tmp_path: Path) -> None:
-    script = cli("completion", "bash").out
-    check = subprocess.run(["bash", "-n"], input=script, text=True, capture_output=True)
-    assert check.returncode == 0, check.stderr
+def test_bash_completes(cli: Cli, tmp_path: Path) -> None:
+    runner = tmp_path / "runner"
+    runner.write_text(f'#!/bin/sh\nexec {sys.executable} -m runner "$@"\n')
+    runner.chmod(0o755)
+    line = "runner method=forwardgnn dataset=cor"
+    script = cli("completion", "bash").out + (
+        f"PATH={tmp_path}:$PATH COMP_LINE='{line}' COMP_POINT={len(line)} COMP_CWORD=2\n"
+        f"COMP_WORDS=({line})\n_runner\nprintf '%s\\n' \"${{COMPREPLY[@]}}\"\n"
+    )
+    done = subprocess.run(["bash"], input=script, text=True, capture_output=True)
+    assert {"dataset=cora", "dataset=cora_ml"} <= set(done.stdout.split()), done.stderr
+
+
+def test_an_optional_launcher_names_its_install(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
+    from hydra.errors import MissingConfigException
+
+    from runner.compose import bad_input
+
+    told = bad_input(MissingConfigException("Could not find 'hydra/launcher/joblib'", "x"), [])
+    assert "pip install 'forward-runner[joblib]'" in str(told)
 
 
 def test_validate_finds_all_shipped_yaml_sound(cli: Cli) -> None:

@@ -85,7 +85,7 @@ from runner.contracts import Method, NodeClassification
 from runner.types import NonNegativeInt
 
 @dataclass(kw_only=True)
-class Guess(Method):
+class Guess(Method[NodeClassification]):
     """Always the same class."""
     guessed: NonNegativeInt
     def build(self, task, run):

@@ -47,19 +47,17 @@ class ToyData(Dataset):
 
 
 @dataclass(kw_only=True)
-class Toy(Method):
+class Toy(Method[NodeClassification]):
     """Two layers trained one after the other, with noise from every generator."""
 
     epochs: PositiveInt
     lr: PositiveFloat
     epoch_seconds: NonNegativeFloat
 
-    def build(self, task: Task, run: Run) -> None:
-        assert isinstance(task, NodeClassification)
+    def build(self, task: NodeClassification, run: Run) -> None:
         self.model = nn.ModuleList([run.adapt(nn.Linear(4, 8)), run.adapt(nn.Linear(8, 2))])
 
-    def fit(self, task: Task, run: Run) -> None:
-        assert isinstance(task, NodeClassification)
+    def fit(self, task: NodeClassification, run: Run) -> None:
         h = task.x
         for number, layer in enumerate(self.model, start=1):
             head = run.adapt(nn.Linear(8, 2)) if number == 1 else nn.Identity()
@@ -97,8 +95,7 @@ class Toy(Method):
             with torch.no_grad():
                 self.model[0].weight.fill_(float("nan"))
 
-    def evaluate(self, task: Task, run: Run) -> dict[str, float]:
-        assert isinstance(task, NodeClassification)
+    def evaluate(self, task: NodeClassification, run: Run) -> dict[str, float]:
         with torch.no_grad():
             out = self.model[1](torch.relu(self.model[0](task.x)))
         run.save("predictions", {"index": task.test, "probability": out[task.test].softmax(1)})
@@ -106,23 +103,23 @@ class Toy(Method):
 
 
 @dataclass(kw_only=True)
-class Student(Method):
+class Student(Method[NodeClassification]):
     """Refers to another run."""
 
     teacher: RunReference
     scale: PositiveFloat
 
-    def build(self, task: Task, run: Run) -> None:
+    def build(self, task: NodeClassification, run: Run) -> None:
         self.model = nn.Linear(1, 1)
 
-    def fit(self, task: Task, run: Run) -> None:
+    def fit(self, task: NodeClassification, run: Run) -> None:
         teacher = run.reference("teacher")
         method = teacher.restore()
         with torch.no_grad():
             self.model.weight.fill_(sum(float(p.abs().sum()) for p in method.model.parameters()))
 
-    def evaluate(self, task: Task, run: Run) -> dict[str, float]:
+    def evaluate(self, task: NodeClassification, run: Run) -> dict[str, float]:
         return {
             "teacher_acc": run.reference("teacher").metrics["test_acc"],
-            "weight": float(self.model.weight) * self.scale,
+            "weight": self.model.weight.item() * self.scale,
         }

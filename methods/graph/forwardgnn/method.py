@@ -37,7 +37,7 @@ class VirtualNodeNetwork(nn.Module):
 
 
 @dataclass(kw_only=True, eq=False)
-class ForwardGNN(Method):
+class ForwardGNN(Method[NodeClassification]):
     """Each layer has its own loss and optimiser; its input is the frozen output of the layer below.
 
     For each layer l = 1..L, on the graph with one virtual node v_c a class c::
@@ -64,7 +64,7 @@ class ForwardGNN(Method):
     edge_direction: Literal["bidirection", "unidirection"]
     """Edges between training and virtual nodes: both ways, or to the virtual node only (appendix F.5)."""
 
-    def build(self, task: NodeClassification, run: Run) -> None:  # type: ignore[override]
+    def build(self, task: NodeClassification, run: Run) -> None:
         """L layers, all H wide, and the virtual nodes' features, drawn once from N(0, 1)."""
         # Drawn first and bottom-up: a shallower run starts as the lower layers of a deeper one.
         virtual_features = torch.randn(task.num_classes, task.num_features, dtype=task.x.dtype).to(run.device)
@@ -73,7 +73,7 @@ class ForwardGNN(Method):
         layers = [run.block(width, hidden) for width in widths]
         self.model: VirtualNodeNetwork = VirtualNodeNetwork(virtual_features, layers)
 
-    def fit(self, task: NodeClassification, run: Run) -> None:  # type: ignore[override]
+    def fit(self, task: NodeClassification, run: Run) -> None:
         """Bottom-up: train a layer, freeze it, compute its output once."""
         graph = augmented_graph(task, self.edge_direction)
         lower_layers = task.x.new_zeros(task.val.numel(), task.num_classes)
@@ -116,7 +116,7 @@ class ForwardGNN(Method):
         optimizer.zero_grad()  # frees them: only the layer in training holds gradients
 
     @torch.no_grad()
-    def evaluate(self, task: NodeClassification, run: Run) -> dict[str, float]:  # type: ignore[override]
+    def evaluate(self, task: NodeClassification, run: Run) -> dict[str, float]:
         """One pass over the same graph. Depth l < L comes out on the way: ``test_acc/depth1`` and so on."""
         graph = augmented_graph(task, self.edge_direction)
         prediction = task.x.new_zeros(task.num_nodes, task.num_classes)
