@@ -16,7 +16,7 @@ from runner.execute import make_exist
 from runner.stored import identify_run
 
 EPOCHS = 200
-ROUNDS = 5
+ROUNDS = 9
 THREADS = 2
 
 

@@ -8,7 +8,6 @@ import sys
 import traceback
 from collections.abc import Sequence
 
-from runner import registry
 from runner.errors import BadInput, Interrupted, RunnerError, nearest
 
 COMMANDS = {
@@ -90,6 +89,8 @@ def _own_options(arguments: list[str]) -> list[str]:
         if argument == "--traceback":
             os.environ[TRACEBACK_VARIABLE] = "1"
         elif argument == "--include-path" or argument.startswith("--include-path="):
+            from runner import registry
+
             folder = argument.partition("=")[2] or next(waiting, "")
             registry.include(folder)
         else:

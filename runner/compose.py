@@ -62,15 +62,19 @@ def hydra() -> Hydra:
 
 
 def plain(config: DictConfig, choices: dict[str, str]) -> Composed:
-    """A composed config without Hydra's node, resolved; ``choices`` can be interpolated (``${choices.dataset}``)."""
-    config = copy.copy(config)
+    """A composed config without Hydra's node, resolved; ``choices`` can be interpolated (``${choices.dataset}``).
+
+    The config is used up.
+    """
     OmegaConf.set_readonly(config, False)
     OmegaConf.set_struct(config, False)
     config.pop("hydra", None)
     config["choices"] = choices
-    if missing := OmegaConf.missing_keys(config):
-        raise MissingMandatoryValue(f"Missing mandatory value: {min(missing)}")
-    resolved: Any = OmegaConf.to_container(config, resolve=True)
+    try:
+        resolved: Any = OmegaConf.to_container(config, resolve=True, throw_on_missing=True)
+    except MissingMandatoryValue as error:
+        missing = min(OmegaConf.missing_keys(config))  # the error names the last part of the key only
+        raise MissingMandatoryValue(f"Missing mandatory value: {missing}") from error
     del resolved["choices"]
     return Composed(resolved, choices)
 

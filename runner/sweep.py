@@ -7,7 +7,6 @@ is launched, asks the store once for all of them, and hands on only those that a
 from __future__ import annotations
 
 import sys
-import time
 from collections.abc import Sequence
 from typing import Any
 
@@ -73,10 +72,8 @@ class OnceLauncher(Launcher):
         place = (uri_of(config), config["tracking"]["experiment"], config["home"])
         if place not in self._parents:
             from runner.store import writer
-            from runner.store.records import KIND_TAG
 
-            name = time.strftime("sweep-%Y%m%d-%H%M%S")
-            self._parents[place] = writer.sweep_parent(*place, name, {KIND_TAG: "sweep"})
+            self._parents[place] = writer.sweep_parent(*place)
         return self._parents[place]
 
 

@@ -6,16 +6,18 @@ import argparse
 import subprocess
 import sys
 import time
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from hydra._internal.utils import get_args_parser
 from omegaconf import DictConfig
 
-from runner import attempt, compose, jobs, schema, stored
+from runner import compose, schema, stored
 from runner.errors import BadInput, RunnerError
 from runner.identity import Identity
-from runner.jobs import Cell, figures
 from runner.store.records import Record, Records, sqlite_path, uri_of
+
+if TYPE_CHECKING:
+    from runner.jobs import Cell
 
 
 def main(arguments: list[str]) -> int:
@@ -89,6 +91,8 @@ def _run(identity: Identity, overrides: list[str]) -> int:
 
 def _through_hydra(overrides: list[str]) -> Cell:
     """Run one job as Hydra does, with its callbacks and its job environment."""
+    from runner import jobs
+
     caught: list[RunnerError] = []
 
     def task(config: DictConfig) -> Any:
@@ -116,6 +120,8 @@ def _look_after_store(config: dict[str, Any]) -> None:
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
         )
+    from runner import attempt
+
     left = list(attempt.pending(config["home"]))
     if left:
         from runner.store import writer
@@ -128,6 +134,8 @@ def _look_after_store(config: dict[str, Any]) -> None:
 
 
 def _say_existing(identity: Identity, record: Record) -> None:
+    from runner.jobs import figures
+
     stale = stored.is_stale(record, identity.config)
     print(f"{identity.title}: {figures(record.metrics)}")
     print(f"  finished before: run {record.run_id[:8]}{' (stale: the code has changed since)' if stale else ''}")
@@ -135,6 +143,8 @@ def _say_existing(identity: Identity, record: Record) -> None:
 
 
 def _say_finished(identity: Identity, cell: Cell, overrides: list[str], seconds: float) -> None:
+    from runner.jobs import figures
+
     run = (cell.run_id or "")[:8]
     official = "" if identity.config["limit"] is None else f"  [unofficial: limit={identity.config['limit']}]"
     print(f"{identity.title}: {figures(cell.metrics)}{official}")
@@ -165,6 +175,8 @@ def _store_config(overrides: list[str]) -> dict[str, Any]:
 
 
 def _explain(identities: list[Identity]) -> int:
+    from runner import attempt
+
     for identity in identities:
         config = identity.config
         records = Records(uri_of(config), config["tracking"]["experiment"])

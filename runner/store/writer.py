@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+import os
+import platform
 import time
 from collections.abc import Iterable, Iterator
 from itertools import islice
@@ -12,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from runner.attempt import Attempt, AttemptState
 from runner.errors import StoreUnavailable
 from runner.store.client import connect, unavailable
-from runner.store.records import SUPERSEDED_TAG, sqlite_path
+from runner.store.records import KIND_TAG, SUPERSEDED_TAG, Records, sqlite_path
 
 if TYPE_CHECKING:
     from mlflow.entities import Metric
@@ -21,6 +23,9 @@ POINTS = 1000
 """A longer history is thinned to about this many points a metric; the whole curve is an artefact."""
 METRIC_BATCH, PARAM_BATCH = 1000, 100
 PARAM_CHARACTERS, TAG_CHARACTERS = 6000, 8000
+SWEEP = "sweep"
+PROCESS_TAG = "runner.process"
+"""Host and process of a sweep, by which one that was killed without notice is known."""
 
 
 def begin(attempt: Attempt, home: str) -> None:
@@ -121,12 +126,32 @@ def supersede(uri: str, run_id: str) -> None:
         connect(uri).set_tag(run_id, SUPERSEDED_TAG, "true")
 
 
-def sweep_parent(uri: str, experiment: str, home: str, name: str, tags: dict[str, str]) -> str:
-    """Create the parent run of a sweep; gives its id."""
+def sweep_parent(uri: str, experiment: str, home: str) -> str:
+    """Create the parent run of a sweep, and close those whose process is gone; gives its id."""
+    name = time.strftime("sweep-%Y%m%d-%H%M%S")
     state = AttemptState(key="", uri=uri, experiment=experiment, name=name, code="")
     with unavailable(uri):
-        run = connect(uri).create_run(_experiment(state, home), run_name=name, tags=tags)
+        client = connect(uri)
+        for record in Records(uri, experiment).all():
+            if record.status == "RUNNING" and record.tags.get(KIND_TAG) == SWEEP and _is_gone(record.tags):
+                client.set_terminated(record.run_id, status="KILLED")
+        tags = {KIND_TAG: SWEEP, PROCESS_TAG: f"{platform.node()}:{os.getpid()}"}
+        run = client.create_run(_experiment(state, home), run_name=name, tags=tags)
         return str(run.info.run_id)
+
+
+def _is_gone(tags: dict[str, str]) -> bool:
+    """Whether the process that a run belongs to was one of this host and has ended."""
+    host, _, process = tags.get(PROCESS_TAG, "").rpartition(":")
+    if host != platform.node():
+        return False
+    try:
+        os.kill(int(process), 0)
+    except ProcessLookupError:
+        return True
+    except PermissionError:
+        return False
+    return False
 
 
 def end_sweep(uri: str, run_id: str, cells: dict[str, Any], status: str) -> None:

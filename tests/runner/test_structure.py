@@ -144,3 +144,25 @@ def test_the_wheel_holds_everything_and_nothing_at_top_level_but_runner(tmp_path
             assert f"{place}/{path.relative_to(ROOT / folder).as_posix()}" in names
     for path in (ROOT / "conf").rglob("*.yaml"):
         assert f"runner/conf/{path.relative_to(ROOT / 'conf').as_posix()}" in names
+    target = tmp_path / "site"
+    install = [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--target", str(target), str(wheel)]
+    subprocess.run(install, check=True, capture_output=True, timeout=120)
+    line = [sys.executable, "-c", "import runner.conf, runner.cli; print(runner.conf.__path__[0]); runner.cli.main()"]
+    environment = {**os.environ, "PYTHONPATH": str(target)}
+    done = subprocess.run([*line, "validate"], capture_output=True, text=True, env=environment, cwd=tmp_path)
+    assert done.stdout.startswith(str(target)), done.stderr
+    assert done.stdout.endswith(" 0 wrong\n")
+
+
+def test_hugging_faces_datasets_is_left_alone(tmp_path: Path) -> None:
+    """Both are installed in the development environment; neither hides the other."""
+    code = (
+        "import datasets, runner.datasets, runner.methods\n"
+        "assert callable(datasets.load_dataset)\n"
+        "print(datasets.__file__, runner.datasets.__file__)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    theirs, ours = done.stdout.split()
+    assert "site-packages" in theirs
+    assert theirs != ours

@@ -83,6 +83,7 @@ def test_a_killed_sweep_is_completed_by_the_same_command(
     assert sorted(record.tags["runner.seed"] for record in runs()) == ["0", "1", "2", "3"]
     assert made <= {record.run_id for record in runs()}
     assert all(record.status == "FINISHED" for record in runs())
+    assert sorted(record.status for record in runs("sweep")) == ["FINISHED", "KILLED"]
 
 
 def test_joblib_gives_the_same_results_as_the_basic_launcher(
