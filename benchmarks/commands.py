@@ -58,7 +58,7 @@ def finished_sweep(cells: int = CELLS) -> list[Row]:
         lines = [[*arguments, f"seed={seed}"] for seed in range(cells)]
         identities = [identify_run(composer(line)) for line in lines]
         uri = f"sqlite:///{folder}/mlflow.db"
-        parent = writer.sweep_parent(uri, "runner", folder)
+        parent = writer.sweep_parent(uri, "runner")
         client = connect(uri)
         experiment = client.get_run(parent).info.experiment_id
         for identity in identities:

@@ -45,7 +45,7 @@ def logging_and_upload() -> list[Row]:
                     loops.log(val_acc=float(epoch))
 
         milliseconds = 1e3 * seconds(train) / EPOCHS
-        created = seconds(lambda: writer.begin(attempt, folder))
+        created = seconds(lambda: writer.begin(attempt))
         uploaded = seconds(lambda: writer.upload(attempt))
     return [
         Row("logging: loop, two metrics, best state, an epoch", milliseconds, "ms", limit=0.5),

@@ -9,9 +9,9 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from runner.contracts import Dataset, NodeClassification
+from runner.contracts import Dataset, LinkPrediction, NodeClassification
 from runner.datasets import sources, unpickle
-from runner.datasets.graph_tasks import node_classification, simple_edges
+from runner.datasets.graph_tasks import graph_task, simple_edges
 from runner.datasets.node_splits import Split
 from runner.errors import CorruptData
 from runner.types import NonNegativeInt
@@ -65,7 +65,7 @@ class LinqsCora(Dataset):
         """The raw files."""
         return [_CONTENT, _CITES]
 
-    def load(self, task: str) -> NodeClassification:
+    def load(self, task: str) -> NodeClassification | LinkPrediction:
         """x float32 [2708, 1433], 10556 directed edges; errors as in :func:`runner.datasets.sources.fetch`."""
         papers, x, labels = _read_content(sources.fetch(_CONTENT))
         number = {paper: node for node, paper in enumerate(papers)}
@@ -74,7 +74,8 @@ class LinqsCora(Dataset):
             cites = np.array([number[paper] for paper in path.read_bytes().split()]).reshape(-1, 2)
         except (KeyError, ValueError) as error:
             raise CorruptData(f"{path}: not a list of pairs of Cora's papers ({error})") from error
-        return node_classification(
+        return graph_task(
+            task,
             name="Cora",
             x=x,
             edge_index=simple_edges(cites.T, len(papers)),
@@ -172,7 +173,7 @@ class Planetoid(Dataset):
         hashes = _PLANETOID_SHA256[self.name]
         return [_planetoid(self.name, part, sha256) for part, sha256 in zip(_PARTS, hashes, strict=True)]
 
-    def load(self, task: str) -> NodeClassification:
+    def load(self, task: str) -> NodeClassification | LinkPrediction:
         """Nodes numbered as published; errors as in :func:`runner.datasets.sources.fetch`."""
         path = dict(zip(_PARTS, map(sources.fetch, self.files()), strict=True))
         raw: dict[str, Any] = {part: unpickle.load(path[part]) for part in _PARTS if part != "test.index"}
@@ -188,7 +189,8 @@ class Planetoid(Dataset):
         sources_ = np.repeat(list(neighbours), [len(targets) for targets in neighbours.values()])
         targets_ = np.concatenate([np.asarray(targets, np.int64) for targets in neighbours.values()])
         num_train = len(raw["y"])
-        return node_classification(
+        return graph_task(
+            task,
             name=self.name,
             x=x,
             edge_index=simple_edges(np.stack([sources_, targets_]), num_nodes),

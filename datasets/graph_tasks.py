@@ -1,4 +1,4 @@
-"""From arrays, as a file gave them, to a :class:`~runner.contracts.NodeClassification` task."""
+"""From arrays, as a file gave them, to a task: node classification or link prediction."""
 
 from __future__ import annotations
 
@@ -10,7 +10,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from runner import fingerprint
-from runner.contracts import NodeClassification
+from runner.contracts import LinkPrediction, NodeClassification
+from runner.datasets.edge_splits import random_links
 from runner.datasets.node_splits import Split, kfold
 
 
@@ -40,7 +41,8 @@ def normalize_rows_(x: Tensor) -> Tensor:
     return x
 
 
-def node_classification(
+def graph_task(
+    kind: str,
     *,
     name: str,
     x: NDArray[Any],
@@ -50,30 +52,42 @@ def node_classification(
     split: str,
     fold: int,
     normalize_features: bool,
-) -> NodeClassification:
+) -> NodeClassification | LinkPrediction:
     """The task, with the fingerprint of what came from the file: taken before features are normalised.
 
+    The fingerprint is one for both kinds: it says which graph, not what is asked of it.
+
     Args:
+        kind: ``"NodeClassification"`` or ``"LinkPrediction"``.
         name: the dataset's own name.
         x: [N, F]; becomes the task's own, and is changed, where it is float32 already.
         edge_index: [2, E] from :func:`simple_edges`.
         y: [N] in 0..C-1.
-        published: the split that comes with the data, part of the fingerprint.
-        split: ``"kfold"`` for the five folds, anything else for the published one.
-        fold: which of the five folds.
+        published: the split of the nodes that comes with the data, part of the fingerprint.
+        split: ``"kfold"`` for the five folds, anything else for the published one; edges are split at random always.
+        fold: which of the five folds, or which of the edge splits.
         normalize_features: divide each row of ``x`` by its sum.
+
+    Raises:
+        BadInput: there is no such split of this graph.
     """
     x = np.ascontiguousarray(x, dtype=np.float32)
     y = y.astype(np.int64)
     parts = published._asdict() if published else {}
     content = fingerprint.of_graph(edge_index, x, y, **parts)
-    chosen = published if published and split != "kfold" else kfold(len(y), fold)
     features = torch.from_numpy(x)
+    if normalize_features:
+        normalize_rows_(features)
+    edges = torch.from_numpy(edge_index)
+    if kind == LinkPrediction.__name__:
+        links = random_links(edges, len(y), fold)
+        return LinkPrediction(name=name, fingerprint=content, x=features, **links._asdict())
+    chosen = published if published and split != "kfold" else kfold(len(y), fold)
     return NodeClassification(
         name=name,
         fingerprint=content,
-        x=normalize_rows_(features) if normalize_features else features,
-        edge_index=torch.from_numpy(edge_index),
+        x=features,
+        edge_index=edges,
         y=torch.from_numpy(y),
         num_classes=int(y.max()) + 1,
         train=torch.from_numpy(chosen.train),

@@ -9,9 +9,9 @@ from typing import Literal
 
 import numpy as np
 
-from runner.contracts import Dataset, NodeClassification
+from runner.contracts import Dataset, LinkPrediction, NodeClassification
 from runner.datasets import sources
-from runner.datasets.graph_tasks import node_classification, simple_edges
+from runner.datasets.graph_tasks import graph_task, simple_edges
 from runner.errors import CorruptData
 from runner.types import NonNegativeInt
 
@@ -51,7 +51,7 @@ class GitHub(Dataset):
         """The raw files."""
         return [_EDGES, _FEATURES, _TARGET]
 
-    def load(self, task: str) -> NodeClassification:
+    def load(self, task: str) -> NodeClassification | LinkPrediction:
         """x float32 [37700, 4005], dense: 0.6 GB; errors as in :func:`runner.datasets.sources.fetch`."""
         edges, features, target = map(sources.fetch, self.files())
         try:
@@ -66,7 +66,8 @@ class GitHub(Dataset):
             raise CorruptData(f"{target.parent}: not MUSAE's files as published ({error!r})") from error
         x = np.zeros((len(y), int(columns.max()) + 1), np.float32)
         x[rows, columns] = 1  # some lists name a feature twice
-        return node_classification(
+        return graph_task(
+            task,
             name="GitHub",
             x=x,
             edge_index=simple_edges(follows.T, len(y)),

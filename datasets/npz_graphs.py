@@ -9,9 +9,9 @@ from typing import Literal
 import numpy as np
 from scipy.sparse import csr_matrix
 
-from runner.contracts import Dataset, NodeClassification
+from runner.contracts import Dataset, LinkPrediction, NodeClassification
 from runner.datasets import sources
-from runner.datasets.graph_tasks import node_classification, simple_edges
+from runner.datasets.graph_tasks import graph_task, simple_edges
 from runner.errors import CorruptData
 from runner.types import NonNegativeInt
 
@@ -64,7 +64,7 @@ class NpzGraph(Dataset):
         """The raw file."""
         return [_FILES[self.name]]
 
-    def load(self, task: str) -> NodeClassification:
+    def load(self, task: str) -> NodeClassification | LinkPrediction:
         """Nodes numbered as published; errors as in :func:`runner.datasets.sources.fetch`."""
         path = sources.fetch(_FILES[self.name])
         try:
@@ -80,7 +80,8 @@ class NpzGraph(Dataset):
         except (KeyError, ValueError, EOFError, zipfile.BadZipFile) as error:
             raise CorruptData(f"{path}: not the expected arrays ({error}); remove it to fetch it again") from error
         features.data = (features.data > 0).astype(np.float32)
-        return node_classification(
+        return graph_task(
+            task,
             name=self.name,
             x=features.toarray(),
             edge_index=simple_edges(np.stack(adjacency.nonzero()), len(y)),

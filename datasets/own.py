@@ -14,9 +14,9 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from runner.contracts import Dataset, NodeClassification
+from runner.contracts import Dataset, LinkPrediction, NodeClassification
 from runner.datasets import sources
-from runner.datasets.graph_tasks import node_classification, simple_edges
+from runner.datasets.graph_tasks import graph_task, simple_edges
 from runner.datasets.node_splits import Split
 from runner.errors import BadInput, DataUnavailable, nearest
 from runner.places import cache_dir
@@ -42,7 +42,7 @@ class File(Dataset):
         """Empty: nothing to fetch."""
         return []
 
-    def load(self, task: str) -> NodeClassification:
+    def load(self, task: str) -> NodeClassification | LinkPrediction:
         """The task; no self-loops, and with ``undirected`` the reverse of every edge.
 
         Raises:
@@ -55,6 +55,7 @@ class File(Dataset):
         if path.suffix not in readers:
             raise BadInput(f"dataset.path: {path} is neither .npz nor .pt")
         return _task(
+            task,
             readers[path.suffix](path),
             place=str(path),
             name=path.stem,
@@ -85,7 +86,7 @@ class PyG(Dataset):
         """Empty: PyTorch Geometric fetches its own files."""
         return []
 
-    def load(self, task: str) -> NodeClassification:
+    def load(self, task: str) -> NodeClassification | LinkPrediction:
         """The task; no self-loops, and with ``undirected`` the reverse of every edge.
 
         Raises:
@@ -112,6 +113,7 @@ class PyG(Dataset):
         except (AssertionError, AttributeError, ImportError, LookupError, TypeError, ValueError) as error:
             raise BadInput(f"{place} with {arguments}: {type(error).__name__}: {error}") from error
         return _task(
+            task,
             graph.to_dict(),
             place=place,
             name=self.name or self.class_name,
@@ -144,6 +146,7 @@ def _read_pt(path: Path) -> dict[str, Any]:
 
 
 def _task(
+    kind: str,
     stored: Mapping[str, Any],
     *,
     place: str,
@@ -152,7 +155,7 @@ def _task(
     fold: int,
     undirected: bool,
     normalize_features: bool,
-) -> NodeClassification:
+) -> NodeClassification | LinkPrediction:
     """Check what was stored, then hand it over; ``place`` begins each error."""
     x, y, edge_index = (_array(stored, key, place) for key in ("x", "y", "edge_index"))
     if x.ndim != 2 or 0 in x.shape:
@@ -168,7 +171,8 @@ def _task(
     _demand_numbers(y, "y", None, place)
     _demand_numbers(edge_index, "edge_index", num_nodes, place)
     published = None if split == "kfold" else _published(stored, num_nodes, fold, place)
-    return node_classification(
+    return graph_task(
+        kind,
         name=name,
         x=np.array(x, np.float32),
         edge_index=simple_edges(edge_index, num_nodes, undirected=undirected),

@@ -14,6 +14,11 @@ COMMANDS = {
     "list": "methods, datasets, models, hardware or runs: what there is",
     "show": "one run: config, metrics, where its artefacts are",
     "diff": "two runs: how config and metrics differ",
+    "reproduce": "make the runs exist that a paper's tables need",
+    "table": "a paper's tables: published, ours, difference, verdicts",
+    "cite": "BibTeX of a paper",
+    "export": "write runs to a file that another store can import",
+    "import": "take runs from a file, keys intact",
     "data": "list, fetch or verify datasets",
     "doctor": "check this machine, and say what to do",
     "validate": "check every YAML that is shipped, plugged in or included",
@@ -118,7 +123,7 @@ def _dispatch(arguments: list[str]) -> int:
 
         return make.main(arguments)
     if word in COMMANDS:
-        command = importlib.import_module(f"runner.commands.{word}")
+        command = importlib.import_module(f"runner.commands.{'import_' if word == 'import' else word}")
         return int(command.main(arguments[1:]))
     raise BadInput(f"no command '{word}'{nearest(word, COMMANDS)} (`runner --help` shows all)")
 

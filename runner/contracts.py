@@ -11,7 +11,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Generic, Protocol, Self, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, Literal, Protocol, Self, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -85,6 +85,77 @@ class NodeClassification(Task):
             "features": self.num_features,
             "classes": self.num_classes,
         }
+
+
+LinkSplit = Literal["train", "val", "test"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class LinkPrediction(Task):
+    """One undirected graph, some of whose edges are hidden and are to be told from pairs without an edge.
+
+    N nodes, E directed edges in all, F features; P positive and Q negative pairs in a split. A pair is
+    two nodes in either order; every undirected edge of the graph is a positive pair of one split, once.
+    Negative pairs, (i, j) with i != j and no edge, are drawn once with the split.
+    """
+
+    x: Tensor
+    """Node features [N, F], float32."""
+    train_edge_index: Tensor
+    """Edges that carry messages while training and validating: the training ones, in both directions.
+
+    [2, E_train], int64, row 0 source and row 1 target; sorted by (source, target), no duplicates.
+    """
+    test_edge_index: Tensor
+    """Edges that carry messages in the test: the training and validation ones, likewise."""
+    train_pos: Tensor
+    """Positive pairs [2, P], int64; likewise those of ``val`` and ``test``, and the negative ones [2, Q]."""
+    train_neg: Tensor
+    val_pos: Tensor
+    val_neg: Tensor
+    test_pos: Tensor
+    test_neg: Tensor
+
+    @property
+    def num_nodes(self) -> int:
+        """N."""
+        return self.x.shape[0]
+
+    @property
+    def num_features(self) -> int:
+        """F."""
+        return self.x.shape[1]
+
+    def message_edges(self, split: LinkSplit) -> Tensor:
+        """The edges that may carry messages where the pairs of ``split`` are judged: [2, …], both directions."""
+        return self.test_edge_index if split == "test" else self.train_edge_index
+
+    def positives(self, split: LinkSplit) -> Tensor:
+        """Pairs with an edge [2, P]."""
+        return {"train": self.train_pos, "val": self.val_pos, "test": self.test_pos}[split]
+
+    def negatives(self, split: LinkSplit) -> Tensor:
+        """Pairs without an edge [2, Q]."""
+        return {"train": self.train_neg, "val": self.val_neg, "test": self.test_neg}[split]
+
+    def pairs(self, split: LinkSplit) -> Tensor:
+        """All pairs of a split [2, P + Q], the positive ones first."""
+        return torch.cat([self.positives(split), self.negatives(split)], dim=1)
+
+    def labels(self, split: LinkSplit) -> Tensor:
+        """For each of ``pairs``: 1 with an edge, 0 without; [P + Q], of the type of ``x``."""
+        positive, negative = self.positives(split), self.negatives(split)
+        return torch.cat([self.x.new_ones(positive.shape[1]), self.x.new_zeros(negative.shape[1])])
+
+    def splits(self) -> dict[str, Tensor]:
+        """The positive and negative pairs of train, val and test; the message edges follow from them."""
+        names = ("train_pos", "train_neg", "val_pos", "val_neg", "test_pos", "test_neg")
+        return {name: getattr(self, name) for name in names}
+
+    def counts(self) -> dict[str, int]:
+        """N, E (hidden edges too) and F."""
+        edges = self.test_edge_index.shape[1] + 2 * self.test_pos.shape[1]
+        return {"nodes": self.num_nodes, "edges": edges, "features": self.num_features}
 
 
 TaskKind = TypeVar("TaskKind", bound=Task)

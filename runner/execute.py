@@ -253,7 +253,7 @@ class _Attempt:
     def make(self) -> Outcome:
         """Build, fit, evaluate and record."""
         attempt, state = self.attempt, self.attempt.state
-        writer.begin(attempt, self.config["home"])
+        writer.begin(attempt)
         reason, error = "", None
         try:
             with self.hardware.entered():
@@ -283,7 +283,7 @@ class _Attempt:
         self.attempt.state.end_ms = time.time_ns() // 1_000_000
         self.attempt.save()
         try:
-            writer.end(self.attempt, self.config["home"])
+            writer.end(self.attempt)
         except StoreUnavailable as error:
             return f"{error}; the run is kept in {self.attempt.folder} and recorded by the next command"
         return ""
@@ -331,6 +331,7 @@ def _training_costs(loops: Loops) -> dict[str, float]:
         costs["saved_fixed_bytes"] = max(state.fixed_bytes or 0 for state in measured.values())
     for name, state in loops.states.items():
         costs[f"epochs/{name}"] = state.epoch
+    costs["epochs"] = sum(state.epoch for state in loops.states.values())
     return costs
 
 

@@ -17,7 +17,7 @@ from runner.compose import Composed, compose
 from runner.errors import BadInput
 
 ENTERING = ("seed", "limit", "time_budget", "mode", *registry.SECTIONS)
-METADATA_ENTERING = ("_target_", "_version_")
+METADATA_ENTERING = ("_target_", "_version_", "_seed_")
 ID_PREFIX = "id:"
 
 

@@ -14,6 +14,9 @@ from runner import compose, signals, stored
 from runner.errors import RunnerError
 from runner.identity import Identity
 
+PERCENT = ("_acc", "_auc")
+"""Endings of metrics that are fractions, shown in percent."""
+
 
 @dataclass(frozen=True)
 class Cell:
@@ -86,7 +89,7 @@ def job(config: DictConfig) -> dict[str, Any]:
 def figures(metrics: dict[str, float]) -> str:
     """The metrics that a line of result shows: accuracies in percent, then the others, no costs but the time."""
     shown = [
-        f"{name} {100 * value:.2f} %" if name.endswith("_acc") else f"{name} {value:.4g}"
+        f"{name} {100 * value:.2f} %" if name.endswith(PERCENT) else f"{name} {value:.4g}"
         for name, value in metrics.items()
         if "/" not in name and not name.endswith(("_bytes", "_seconds")) and name != "parameters"
     ]

@@ -32,6 +32,7 @@ METADATA: dict[str, Any] = {
     "_target_": str,
     "_tasks_": list[str],
     "_version_": types.PositiveInt,
+    "_seed_": types.NonNegativeInt,
     "_source_": str,
     "_note_": str,
     "_fingerprint_": str,

@@ -7,9 +7,11 @@ is launched, asks the store once for all of them, and hands on only those that a
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
+from hydra._internal.callbacks import Callbacks
 from hydra.core.plugins import Plugins
 from hydra.core.utils import JobReturn, JobStatus
 from hydra.plugins.launcher import Launcher
@@ -30,7 +32,7 @@ class OnceLauncher(Launcher):
     def __init__(self, inner: Launcher) -> None:
         self._inner = inner
         self._composer = compose.SweepComposer()
-        self._parents: dict[tuple[str, str, str], str] = {}
+        self._parents: dict[tuple[str, str], str] = {}
         self.cells: list[Cell] = []
         """All cells of the sweep so far, in order."""
 
@@ -62,14 +64,14 @@ class OnceLauncher(Launcher):
         """Close the sweep's parent runs, with their lists of cells."""
         from runner.store import writer
 
-        for (uri, _, _), parent in self._parents.items():
+        for (uri, _), parent in self._parents.items():
             cells = {"cells": [cell.as_dict() for cell in self.cells]}
             failed = any(cell.status == "failed" for cell in self.cells)
             writer.end_sweep(uri, parent, cells, "KILLED" if killed else "FAILED" if failed else "FINISHED")
 
     def _parent(self, identity: Identity) -> str:
         config = identity.config
-        place = (uri_of(config), config["tracking"]["experiment"], config["home"])
+        place = (uri_of(config), config["tracking"]["experiment"])
         if place not in self._parents:
             from runner.store import writer
 
@@ -118,6 +120,41 @@ def _returned(cell: Cell, index: int) -> JobReturn:
     return job
 
 
+def launch(lines: Sequence[list[str]], for_hydra: Sequence[str]) -> list[Cell]:
+    """Make a list of cells exist with the launcher that is chosen; gives them all.
+
+    Args:
+        lines: the overrides of each cell.
+        for_hydra: overrides of Hydra's own keys (``hydra/launcher=joblib``).
+
+    Raises:
+        BadInput: a cell's config is wrong; nothing has been launched.
+    """
+    app = compose.hydra()
+    overrides = [*lines[0], *for_hydra]
+    try:
+        config = app.compose_config(compose.CONFIG_NAME, overrides, RunMode.MULTIRUN)
+        config.hydra.mode = RunMode.MULTIRUN
+        context = HydraContext(config_loader=app.config_loader, callbacks=Callbacks(config))
+        inner = Plugins.instance().instantiate_launcher(config=config, hydra_context=context, task_function=jobs.job)
+    except compose.ERRORS as error:
+        raise compose.bad_input(error, overrides) from error
+    once = OnceLauncher(inner)
+    with _closing(once), signals.raised():
+        once.launch(lines, initial_job_idx=0)
+    return once.cells
+
+
+@contextmanager
+def _closing(once: OnceLauncher) -> Iterator[None]:
+    killed = True
+    try:
+        yield
+        killed = False
+    finally:
+        once.close(killed)
+
+
 def multirun(overrides: Sequence[str]) -> list[Cell]:
     """Run a sweep with the chosen sweeper and launcher; gives all its cells.
 
@@ -128,8 +165,6 @@ def multirun(overrides: Sequence[str]) -> list[Cell]:
     try:
         config = app.compose_config(compose.CONFIG_NAME, list(overrides), RunMode.MULTIRUN)
         config.hydra.mode = RunMode.MULTIRUN
-        from hydra._internal.callbacks import Callbacks
-
         callbacks = Callbacks(config)
         callbacks.on_multirun_start(config=config, config_name=compose.CONFIG_NAME)
         context = HydraContext(config_loader=app.config_loader, callbacks=callbacks)
@@ -140,14 +175,10 @@ def multirun(overrides: Sequence[str]) -> list[Cell]:
         arguments = OmegaConf.to_container(config.hydra.overrides.task, resolve=False)
     except compose.ERRORS as error:
         raise compose.bad_input(error, overrides) from error
-    killed = True
-    try:
-        with signals.raised():
+    with _closing(once), signals.raised():
+        try:
             sweeper.sweep(arguments=arguments)
-        killed = False
-    except compose.ERRORS as error:
-        raise compose.bad_input(error, overrides) from error
-    finally:
-        once.close(killed)
+        except compose.ERRORS as error:
+            raise compose.bad_input(error, overrides) from error
     callbacks.on_multirun_end(config=config, config_name=compose.CONFIG_NAME)
     return once.cells

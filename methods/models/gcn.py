@@ -44,7 +44,7 @@ class GCNBlock(AggregateThenTransform):
         """Y [N, H] for X [N, F]."""
         return graph.symmetric @ (x @ self.weight) + self.bias
 
-    def aggregate(self, x: Features, graph: Graph) -> tuple[Tensor | Product]:
+    def aggregate(self, x: Features, graph: Graph) -> tuple[Features | Product]:
         """A_hat X [N, F]."""
         return (aggregated(graph.symmetric, x),)
 

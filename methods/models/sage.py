@@ -47,7 +47,7 @@ class SAGEBlock(AggregateThenTransform):
         """Y [N, H] for X [N, F]."""
         return graph.mean @ (x @ self.neighbour_weight) + self.bias + x @ self.self_weight
 
-    def aggregate(self, x: Features, graph: Graph) -> tuple[Tensor | Product, Features]:
+    def aggregate(self, x: Features, graph: Graph) -> tuple[Features | Product, Features]:
         """D^-1 A X and X, both [N, F]."""
         return aggregated(graph.mean, x), x
 

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, reduce
 from typing import Any, Self, TypeAlias
 
 import torch
@@ -51,6 +51,17 @@ class SparseMatrix:
         rows, columns = dense.nonzero(as_tuple=True)
         return cls.from_entries(rows, columns, dense[rows, columns], (dense.shape[0], dense.shape[1]))
 
+    @classmethod
+    def zeros(cls, num_rows: int, num_columns: int, like: Tensor) -> Self:
+        """No entries; device and type of ``like``."""
+        none = torch.zeros(0, dtype=torch.int64, device=like.device)
+        return cls(none.new_zeros(num_rows + 1), none, like.new_zeros(0), num_columns)
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """Of the values."""
+        return self.values.dtype
+
     @cached_property
     def row_of(self) -> Tensor:
         """Row of each entry [Z]."""
@@ -71,6 +82,10 @@ class SparseMatrix:
     def with_values(self, values: Tensor) -> SparseMatrix:
         """The same places with other values [Z]."""
         return SparseMatrix(self.indptr, self.indices, values, self.shape[1])
+
+    def folded(self, num_columns: int) -> SparseMatrix:
+        """Column k becomes column k modulo ``num_columns``: ``S @ [X; X; …] = folded @ X``."""
+        return SparseMatrix(self.indptr, self.indices % num_columns, self.values, num_columns)
 
     def __getitem__(self, rows: Tensor) -> SparseMatrix:
         """The given rows, in the given order."""
@@ -121,6 +136,16 @@ class Stacked:
 
     parts: Sequence[Tensor | SparseMatrix]
 
+    @property
+    def shape(self) -> tuple[int, int]:
+        """[M, K]."""
+        return sum(part.shape[0] for part in self.parts), self.parts[0].shape[1]
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """Of the values."""
+        return self.parts[0].dtype
+
     def __getitem__(self, rows: Tensor) -> Stacked:
         """The given rows, in any order within a part, but no row of an upper part after one of a lower part."""
         ends = torch.tensor([part.shape[0] for part in self.parts], device=rows.device).cumsum(0)
@@ -138,14 +163,20 @@ class Stacked:
 
 @dataclass(frozen=True, eq=False)
 class Product:
-    """A fixed sparse matrix times fixed sparse features, not multiplied out: ``(S X) @ W = S @ (X W)``.
+    """A fixed sparse matrix times fixed features, not multiplied out: ``(S X) @ W = S @ (X W)``.
 
-    S X has more entries than S and X together (Cora's A_hat X has 124,000 on the training rows, its two
-    factors 61,000), and virtual nodes with dense features would make it denser still.
+    For sparse X, S X has more entries than S and X together (Cora's A_hat X has 124,000 on the training
+    rows, its two factors 61,000), and virtual nodes with dense features would make it denser still. For
+    dense X it pays where S has many more rows than columns (:class:`Repeated`).
     """
 
     left: SparseMatrix
-    right: SparseMatrix | Stacked
+    right: Tensor | SparseMatrix | Stacked
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """[M, K]."""
+        return self.left.shape[0], self.right.shape[1]
 
     def __getitem__(self, rows: Tensor) -> Product:
         """The given rows of the product."""
@@ -155,7 +186,71 @@ class Product:
         return self.left @ (self.right @ dense)
 
 
-Features: TypeAlias = Tensor | SparseMatrix | Stacked
+@dataclass(frozen=True, eq=False)
+class Repeated:
+    """The same features [M, K] below one another, multiplied once: ``[X; X; …] @ W = [X W; X W; …]``."""
+
+    features: Tensor | SparseMatrix | Stacked
+    copies: int
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """[copies M, K]."""
+        return self.copies * self.features.shape[0], self.features.shape[1]
+
+    def __getitem__(self, rows: Tensor) -> Product:
+        """The given rows, of whichever copy."""
+        each = torch.arange(rows.numel() + 1, device=rows.device)
+        ones = torch.ones(rows.numel(), dtype=self.features.dtype, device=rows.device)
+        return Product(SparseMatrix(each, rows, ones, self.shape[0]).folded(self.features.shape[0]), self.features)
+
+    def __matmul__(self, dense: Tensor) -> Tensor:
+        return (self.features @ dense).repeat(self.copies, 1)
+
+
+@dataclass(frozen=True, eq=False)
+class Beside:
+    """Columns of several matrices side by side: ``[A | B] @ W = A W_upper + B W_lower``."""
+
+    parts: Sequence[Features | Product]
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """[M, K]."""
+        return self.parts[0].shape[0], sum(part.shape[1] for part in self.parts)
+
+    def __getitem__(self, rows: Tensor) -> Beside:
+        """The given rows."""
+        return Beside([part[rows] for part in self.parts])
+
+    def __matmul__(self, dense: Tensor) -> Tensor:
+        weights = dense.split([part.shape[1] for part in self.parts])
+        return reduce(torch.add, [part @ weight for part, weight in zip(self.parts, weights, strict=True)])
+
+
+class Remembered:
+    """Fixed features [M, K] that keep their products with fixed weights; where gradients are on, they keep none."""
+
+    def __init__(self, features: Features | Product) -> None:
+        self.features = features
+        self.shape: tuple[int, int] = (features.shape[0], features.shape[1])
+        self._products: dict[tuple[object, ...], tuple[Tensor, Tensor]] = {}
+
+    def __getitem__(self, rows: Tensor) -> Features | Product:
+        """The given rows; they remember nothing."""
+        return self.features[rows]
+
+    def __matmul__(self, dense: Tensor) -> Tensor:
+        if torch.is_grad_enabled():
+            return self.features @ dense
+        # The weight is kept too: no other one can have its address as long as it lives.
+        key = (dense.data_ptr(), dense.shape, dense.stride(), dense._version)
+        if key not in self._products:
+            self._products[key] = (dense, self.features @ dense)
+        return self._products[key][1]
+
+
+Features: TypeAlias = Tensor | SparseMatrix | Stacked | Repeated | Beside | Remembered
 """Input of a block [N, F]: all that it needs is ``features @ weight``."""
 
 
@@ -169,6 +264,14 @@ def stack(upper: Tensor | SparseMatrix, lower: Tensor) -> Tensor | Stacked:
     return torch.cat([upper, lower]) if isinstance(upper, Tensor) else Stacked((upper, lower))
 
 
-def aggregated(operator: SparseMatrix, features: Features) -> Tensor | Product:
+def aggregated(operator: SparseMatrix, features: Features | Product) -> Tensor | Product | Beside:
     """``operator @ features`` for fixed features: multiplied out if they are dense, else kept as two factors."""
-    return operator @ features if isinstance(features, Tensor) else Product(operator, features)
+    if isinstance(features, Tensor):
+        return operator @ features
+    if isinstance(features, Beside):
+        return Beside([aggregated(operator, part) for part in features.parts])
+    if isinstance(features, Repeated):
+        return Product(operator.folded(features.features.shape[0]), features.features)
+    if isinstance(features, SparseMatrix | Stacked):
+        return Product(operator, features)
+    raise TypeError(f"{type(features).__name__} is not aggregated again")

@@ -51,12 +51,6 @@ def _machine() -> Iterator[Finding]:
 
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     yield True, f"{cores} cores for this process; torch would use {torch.get_num_threads()} threads", ""
-    threads = 2
-    yield (
-        cores >= threads,
-        f"hardware.threads={threads} (the default) on {cores} cores",
-        "set hardware.threads=1; it is part of a run's key",
-    )
     devices = torch.cuda.device_count()
     yield True, f"{devices} CUDA devices{'' if devices else ' (hardware=cpu is the default)'}", ""
 

@@ -10,17 +10,24 @@ from rich.table import Table
 from runner import registry
 from runner.commands import options
 from runner.errors import BadInput, nearest
+from runner.jobs import PERCENT
 from runner.store.records import KIND_TAG, Record
 
-PLURALS = {"methods": "method", "datasets": "dataset", "models": "model", "experiments": "experiment"}
-GROUPS = (*registry.SECTIONS, "experiment")
+PLURALS = {
+    "methods": "method",
+    "datasets": "dataset",
+    "models": "model",
+    "experiments": "experiment",
+    "papers": "paper",
+}
+GROUPS = (*registry.SECTIONS, "experiment", "paper")
 
 
 def main(arguments: list[str]) -> int:
     """List the choices of a group, or runs."""
-    parser = options.parser("list", "methods, datasets, models, hardware, experiments or runs: what there is")
+    parser = options.parser("list", "methods, datasets, models, hardware, experiments, papers or runs: what there is")
     parser.add_argument(
-        "what", nargs="?", default="", help="methods | datasets | models | hardware | experiments | runs"
+        "what", nargs="?", default="", help="methods | datasets | models | hardware | experiments | papers | runs"
     )
     parser.add_argument("--limit", type=int, default=50, help="most runs to show (default 50)")
     options.add_store(parser)
@@ -52,7 +59,9 @@ def _runs(runs: list[Record], limit: int) -> int:
     for record in runs[:limit]:
         tags = record.tags
         result = "  ".join(
-            f"{name} {100 * value:.2f} %" for name, value in record.metrics.items() if name in ("test_acc", "val_acc")
+            f"{name} {100 * value:.2f} %"
+            for name, value in record.metrics.items()
+            if name.endswith(PERCENT) and "/" not in name
         )
         notes = [tags.get("runner.unofficial", ""), "superseded" if "runner.superseded" in tags else ""]
         if tags.get(KIND_TAG) == "sweep":

@@ -69,7 +69,7 @@ def _ask_hydra(parsed: argparse.Namespace, overrides: list[str]) -> int:
 
 
 def _run(identity: Identity, overrides: list[str]) -> int:
-    _look_after_store(identity.config)
+    look_after_store(identity.config)
     records = Records(uri_of(identity.config), identity.config["tracking"]["experiment"])
     if not identity.config["rerun"] and (found := records.finished([identity.key]).get(identity.key)):
         _say_existing(identity, found)
@@ -109,7 +109,7 @@ def _through_hydra(overrides: list[str]) -> Cell:
     return cell
 
 
-def _look_after_store(config: dict[str, Any]) -> None:
+def look_after_store(config: dict[str, Any]) -> None:
     """Record what earlier commands left; build a missing store in another process while torch is imported."""
     from runner.errors import StoreUnavailable
 
@@ -127,7 +127,7 @@ def _look_after_store(config: dict[str, Any]) -> None:
         from runner.store import writer
 
         try:
-            for state in writer.recover(attempt.pending(config["home"]), config["home"]):
+            for state in writer.recover(attempt.pending(config["home"])):
                 print(f"recorded an earlier run as {state.status}: {state.name}", file=sys.stderr)
         except StoreUnavailable as error:
             print(f"{len(left)} earlier runs still wait to be recorded: {error}", file=sys.stderr)
@@ -137,7 +137,7 @@ def _say_existing(identity: Identity, record: Record) -> None:
     from runner.jobs import figures
 
     stale = stored.is_stale(record, identity.config)
-    print(f"{identity.title}: {figures(record.metrics)}")
+    print(f"{identity.title}: {figures(record.metrics)}{_unofficial(identity)}")
     print(f"  finished before: run {record.run_id[:8]}{' (stale: the code has changed since)' if stale else ''}")
     print("  again: add rerun=true")
 
@@ -146,13 +146,17 @@ def _say_finished(identity: Identity, cell: Cell, overrides: list[str], seconds:
     from runner.jobs import figures
 
     run = (cell.run_id or "")[:8]
-    official = "" if identity.config["limit"] is None else f"  [unofficial: limit={identity.config['limit']}]"
-    print(f"{identity.title}: {figures(cell.metrics)}{official}")
+    print(f"{identity.title}: {figures(cell.metrics)}{_unofficial(identity)}")
     print(f"  recorded as run {run} in {uri_of(identity.config)} ({seconds:.1f} s in all)")
     if cell.reason:
         print(f"  note: {cell.reason}", file=sys.stderr)
     line = " ".join(overrides)
     print(f"  next: runner show {run}  |  runner ui  |  runner -m {line} 'seed=range(5)'")
+
+
+def _unofficial(identity: Identity) -> str:
+    limit = identity.config["limit"]
+    return "" if limit is None else f"  [unofficial: limit={limit}]"
 
 
 def _sweep(overrides: list[str], explain: bool) -> int:
@@ -161,7 +165,7 @@ def _sweep(overrides: list[str], explain: bool) -> int:
 
     if explain:
         raise BadInput("--explain goes with a single run, not with -m")
-    _look_after_store(_store_config(overrides))
+    look_after_store(_store_config(overrides))
     cells = sweep.multirun(overrides)
     return sweep_summary.show(cells)
 

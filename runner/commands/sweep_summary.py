@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from rich.table import Table
 
 from runner.commands.list import console
-from runner.jobs import Cell
+from runner.jobs import PERCENT, Cell
 
 
 def show(cells: Sequence[Cell]) -> int:
@@ -54,7 +54,7 @@ def _statistic(cells: Sequence[Cell], metric: str) -> str:
     values = [cell.metrics[metric] for cell in cells if metric in cell.metrics]
     if not values:
         return "–"
-    scale, unit = (100, " %") if metric.endswith("_acc") else (1, "")
+    scale, unit = (100, " %") if metric.endswith(PERCENT) else (1, "")
     mean = scale * statistics.fmean(values)
     if len(values) == 1:
         return f"{mean:.4g}{unit}"

@@ -10,6 +10,7 @@ from runner.commands import options
 from runner.compose import compose
 from runner.errors import BadInput
 from runner.identity import common_task
+from runner.tables import measured, paper
 
 UNSET = "???"
 
@@ -19,7 +20,7 @@ def main(arguments: list[str]) -> int:
     parser = options.parser("validate", "check every YAML that is shipped, plugged in or included")
     parser.parse_args(arguments)
     wrong, checked = 0, 0
-    for group in (*registry.SECTIONS, "experiment"):
+    for group in (*registry.SECTIONS, "experiment", "paper"):
         for name, path in registry.choices(group).items():
             checked += 1
             try:
@@ -32,6 +33,10 @@ def main(arguments: list[str]) -> int:
 
 
 def _check(group: str, name: str) -> None:
+    if group == "paper":
+        for scale in ("cpu", "full"):
+            measured.needed(paper.load(name, scale))
+        return
     content = registry.read(group, name)
     if group in registry.SECTIONS:
         _keys_match(group, content)

@@ -28,7 +28,7 @@ PROCESS_TAG = "runner.process"
 """Host and process of a sweep, by which one that was killed without notice is known."""
 
 
-def begin(attempt: Attempt, home: str) -> None:
+def begin(attempt: Attempt) -> None:
     """Make the store know of an attempt: a RUNNING run with params and tags. A resumed attempt keeps its run.
 
     Raises:
@@ -39,7 +39,10 @@ def begin(attempt: Attempt, home: str) -> None:
         client = connect(state.uri)
         if state.run_id is None:
             run = client.create_run(
-                _experiment(state, home), start_time=state.start_ms, run_name=state.name, tags=_tags(state)
+                experiment_id(state.uri, state.experiment),
+                start_time=state.start_ms,
+                run_name=state.name,
+                tags=_tags(state),
             )
             state.run_id = run.info.run_id
             attempt.save()
@@ -62,14 +65,14 @@ def upload(attempt: Attempt) -> float:
     lines = attempt.history()
     with unavailable(state.uri):
         client = connect(state.uri)
-        for batch in _batches(_metrics(lines[state.uploaded :]), METRIC_BATCH):
+        for batch in batches(_metrics(lines[state.uploaded :]), METRIC_BATCH):
             client.log_batch(state.run_id, metrics=batch)
     state.uploaded = len(lines)
     attempt.save()
     return time.perf_counter() - begun
 
 
-def end(attempt: Attempt, home: str) -> None:
+def end(attempt: Attempt) -> None:
     """Record an attempt that ended (FINISHED, FAILED, KILLED) with all its files; removes what is not needed again.
 
     Raises:
@@ -82,7 +85,7 @@ def end(attempt: Attempt, home: str) -> None:
     with unavailable(state.uri):
         client = connect(state.uri)
     if state.run_id is None:
-        begin(attempt, home)
+        begin(attempt)
     state.metrics["upload_seconds"] = upload(attempt)
     with unavailable(state.uri):
         moment = state.end_ms or time.time_ns() // 1_000_000
@@ -102,7 +105,7 @@ def end(attempt: Attempt, home: str) -> None:
         attempt.remove()
 
 
-def recover(attempts: Iterable[Attempt], home: str) -> list[AttemptState]:
+def recover(attempts: Iterable[Attempt]) -> list[AttemptState]:
     """Record attempts that were left behind; one that still says RUNNING was killed. Gives what was recorded.
 
     A store that is away leaves its attempts for the next command.
@@ -113,7 +116,7 @@ def recover(attempts: Iterable[Attempt], home: str) -> list[AttemptState]:
             attempt.state.status = "KILLED"
             attempt.state.tags["runner.reason"] = "killed without notice"
         try:
-            end(attempt, home)
+            end(attempt)
         except StoreUnavailable:
             continue
         done.append(attempt.state)
@@ -126,17 +129,16 @@ def supersede(uri: str, run_id: str) -> None:
         connect(uri).set_tag(run_id, SUPERSEDED_TAG, "true")
 
 
-def sweep_parent(uri: str, experiment: str, home: str) -> str:
+def sweep_parent(uri: str, experiment: str) -> str:
     """Create the parent run of a sweep, and close those whose process is gone; gives its id."""
     name = time.strftime("sweep-%Y%m%d-%H%M%S")
-    state = AttemptState(key="", uri=uri, experiment=experiment, name=name, code="")
     with unavailable(uri):
         client = connect(uri)
         for record in Records(uri, experiment).all():
             if record.status == "RUNNING" and record.tags.get(KIND_TAG) == SWEEP and _is_gone(record.tags):
                 client.set_terminated(record.run_id, status="KILLED")
         tags = {KIND_TAG: SWEEP, PROCESS_TAG: f"{platform.node()}:{os.getpid()}"}
-        run = client.create_run(_experiment(state, home), run_name=name, tags=tags)
+        run = client.create_run(experiment_id(uri, experiment), run_name=name, tags=tags)
         return str(run.info.run_id)
 
 
@@ -162,19 +164,20 @@ def end_sweep(uri: str, run_id: str, cells: dict[str, Any], status: str) -> None
         client.set_terminated(run_id, status=status)
 
 
-def _experiment(state: AttemptState, home: str) -> str:
+def experiment_id(uri: str, name: str) -> str:
+    """The id of an experiment, created where it is new; its artefacts lie beside a SQLite store."""
     from mlflow.exceptions import MlflowException
 
-    client = connect(state.uri)
-    found = client.get_experiment_by_name(state.experiment)
+    client = connect(uri)
+    found = client.get_experiment_by_name(name)
     if found is None:
         location = None
-        if (database := sqlite_path(state.uri)) is not None:
-            location = (database.parent.absolute() / "artifacts" / state.experiment).as_uri()
+        if (database := sqlite_path(uri)) is not None:
+            location = (database.parent.absolute() / "artifacts" / name).as_uri()
         try:
-            return str(client.create_experiment(state.experiment, artifact_location=location))
-        except MlflowException:
-            found = client.get_experiment_by_name(state.experiment)
+            return str(client.create_experiment(name, artifact_location=location))
+        except MlflowException:  # another process was faster
+            found = client.get_experiment_by_name(name)
             if found is None:
                 raise
     return str(found.experiment_id)
@@ -184,7 +187,7 @@ def _log_params(state: AttemptState) -> None:
     from mlflow.entities import Param
 
     params = [Param(name, value[:PARAM_CHARACTERS]) for name, value in state.params.items()]
-    for batch in _batches(params, PARAM_BATCH):
+    for batch in batches(params, PARAM_BATCH):
         connect(state.uri).log_batch(state.run_id, params=batch)
 
 
@@ -202,7 +205,8 @@ def _metrics(lines: list[dict[str, Any]]) -> Iterator[Metric]:
                 yield Metric(name, value, line["t"], line["s"])
 
 
-def _batches(items: Iterable[Any], size: int) -> Iterator[list[Any]]:
+def batches(items: Iterable[Any], size: int) -> Iterator[list[Any]]:
+    """Lists of at most ``size`` items."""
     iterator = iter(items)
     while batch := list(islice(iterator, size)):
         yield batch

@@ -53,7 +53,7 @@ def test_yaml_fits_the_class(name: str) -> None:
     own = {"path": "graph.npz"} if name == "file" else {"class_name": "KarateClub"} if name == "pyg" else {}
     config = composed(name, **own)
     files = make(config).files()  # type: ignore[attr-defined]
-    assert config["_tasks_"] == ["NodeClassification"]
+    assert config["_tasks_"] == ["NodeClassification", "LinkPrediction"]
     assert bool(files) == ("_fingerprint_" in config) == ("_counts_" in config) == (name in PINNED)
     assert len({file.name for file in files}) == len(files)
 

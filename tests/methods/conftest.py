@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from runner.contracts import Backbone, NodeClassification
+from runner.contracts import Backbone, LinkPrediction, NodeClassification
 from runner.hardware.activations import SavedActivations
 from runner.loops import Epoch
 
@@ -35,6 +35,9 @@ class FakeRun:
 
     def block(self, in_channels: int, out_channels: int, *, head: bool = False) -> nn.Module:
         return self.backbone.block(in_channels, out_channels, head=head)
+
+    def adapt(self, module: nn.Module) -> nn.Module:
+        return module
 
     def track(self, **objects: Any) -> None:
         self.tracked = objects
@@ -150,3 +153,34 @@ def sparse_task() -> NodeClassification:
 @pytest.fixture(params=[0.05, 0.9], ids=["sparse", "dense"])
 def any_task(request: pytest.FixtureRequest) -> NodeClassification:
     return random_task(density=request.param)
+
+
+@pytest.fixture(params=[0.05, 0.9], ids=["sparse", "dense"])
+def link_task(request: pytest.FixtureRequest) -> LinkPrediction:
+    """The random graph's edges: 64 % to train, 16 % to validate, 20 % to test, and as many pairs without an edge."""
+    task = random_task(density=request.param)
+    draw = torch.Generator().manual_seed(2)
+    edge = torch.zeros(60, 60, dtype=torch.bool)
+    edge[task.edge_index[0], task.edge_index[1]] = True
+    there, absent = edge.triu(1).nonzero().T, (~edge).triu(1).nonzero().T
+    ends = [int(share * there.shape[1]) for share in (0.64, 0.8)]
+    pos = there[:, torch.randperm(there.shape[1], generator=draw)].tensor_split(ends, dim=1)
+    neg = absent[:, torch.randperm(absent.shape[1], generator=draw)[: there.shape[1]]].tensor_split(ends, dim=1)
+
+    def both_ways(*pairs: Tensor) -> Tensor:
+        whole = torch.cat(pairs, dim=1)
+        return torch.cat([whole, whole.flip(0)], dim=1).unique(dim=1)
+
+    return LinkPrediction(
+        name=task.name,
+        fingerprint=task.fingerprint,
+        x=task.x,
+        train_edge_index=both_ways(pos[0]),
+        test_edge_index=both_ways(pos[0], pos[1]),
+        train_pos=pos[0],
+        train_neg=neg[0],
+        val_pos=pos[1],
+        val_neg=neg[1],
+        test_pos=pos[2],
+        test_neg=neg[2],
+    )

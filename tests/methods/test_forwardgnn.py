@@ -27,7 +27,14 @@ def backbone(name: str, num_layers: int = 2, width: int = 16):
 
 
 def forwardgnn(**changed) -> ForwardGNN:
-    values = {"variant": "sf", "epochs": 60, "lr": 0.02, "weight_decay": 5e-4, "patience": 30, "validate_every": 2}
+    values = {
+        "append_label": "none",
+        "epochs": 60,
+        "lr": 0.02,
+        "weight_decay": 5e-4,
+        "patience": 30,
+        "validate_every": 2,
+    }
     return ForwardGNN(**values | {"temperature": 1.0, "edge_direction": "bidirection"} | changed)
 
 
@@ -288,6 +295,33 @@ def test_state_dict_is_all_that_evaluation_needs(sparse_task, make_run) -> None:
     again.build(sparse_task, run)
     again.model.load_state_dict(method.model.state_dict())
     assert again.evaluate(sparse_task, run) == method.evaluate(sparse_task, run)
+
+
+# Appended labels
+
+
+def test_appended_labels_are_part_of_the_normalised_input(double, any_task, make_run) -> None:
+    task = any_task
+    labels = torch.full((64, 4), 1 / 4)
+    labels[task.train] = functional.one_hot(task.y[task.train], 4).double()
+    labels[60:] = torch.eye(4)
+    for where, widths in (("none", [24, 16]), ("input", [28, 16]), ("all", [28, 20])):
+        run = make_run(backbone("gcn"))
+        method = built(forwardgnn(epochs=1, append_label=where), task, run)
+        assert [block.weight.shape[0] for block in method.model.layers] == widths
+        h = torch.cat([task.x, method.model.virtual_features])
+        expected, graph = [], augmented_graph(task, "bidirection")
+        before = {key: value.clone() for key, value in method.model.state_dict().items()}
+        method.fit(task, run)
+        trained_state = method.model.state_dict()
+        for number, block in enumerate(method.model.layers):
+            h = torch.cat([h, labels], dim=1) if block.weight.shape[0] in (28, 20) else h
+            weights = [
+                (state[f"layers.{number}.weight"], state[f"layers.{number}.bias"]) for state in (before, trained_state)
+            ]
+            z, h = ((graph.symmetric @ (unit_rows(h) @ weight) + bias).relu() for weight, bias in weights)
+            expected.append(functional.cross_entropy(z[task.train] @ z[60:].T, task.y[task.train]).item())
+        assert run.logged["loss"] == pytest.approx(expected, rel=1e-9)
 
 
 # Memory

@@ -56,7 +56,7 @@ def test_what_does_not_change_a_result_does_not_change_the_key(same: list[str]) 
         ["method.lr=0.02"],
         ["model=sage"],
         ["model.num_layers=3"],
-        ["hardware.threads=1"],
+        ["hardware.threads=2"],
         ["hardware.precision=float64"],
         ["dataset.fold=2"],
         ["dataset=citeseer"],

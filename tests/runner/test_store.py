@@ -98,7 +98,7 @@ def test_the_earliest_finished_run_of_a_key_counts(tmp_path: Path) -> None:
     for number in (1, 2):
         made = attempt(tmp_path, uri)
         made.state.status, made.state.end_ms = "FINISHED", 1_000_000 - number
-        writer.end(made, str(tmp_path))
+        writer.end(made)
     (record,) = Records(uri, "runner").finished(["k"]).values()
     assert record.end_ms == 1_000_000 - 2
 
@@ -109,7 +109,7 @@ def test_long_histories_are_thinned_and_kept_whole_as_an_artefact(tmp_path: Path
     for step in range(1, 5001):
         made.log({"loss": 1 / step}, step, 5000)
     made.state.status = "FINISHED"
-    writer.end(made, str(tmp_path))
+    writer.end(made)
     (record,) = Records(uri, "runner").finished().values()
     from runner.store.client import connect
 

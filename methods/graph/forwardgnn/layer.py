@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from runner.methods.models.stack import AggregateThenTransform
 from runner.methods.ops.graph import Graph
-from runner.methods.ops.sparse import Features, SparseMatrix
+from runner.methods.ops.sparse import Features, SparseMatrix, Stacked
 
 NORM_EPSILON = 1e-8
 
@@ -24,11 +24,33 @@ def unit_rows(h: Tensor) -> Tensor: ...
 def unit_rows(h: SparseMatrix) -> SparseMatrix: ...
 def unit_rows(h: Tensor | SparseMatrix) -> Tensor | SparseMatrix:
     """norm(h)_i = h_i / (||h_i||_2 + 1e-8): a layer passes on its direction, not its goodness."""
+    return divided(h, row_norms(h) + NORM_EPSILON)
+
+
+def row_norms(h: Tensor | SparseMatrix | Stacked) -> Tensor:
+    """||h_i||_2 [N] of the rows of h [N, F]."""
     if isinstance(h, Tensor):
-        norms: Tensor = torch.linalg.vector_norm(h, dim=1, keepdim=True)
-        return h / (norms + NORM_EPSILON)
-    squares = h.with_values(h.values.square()) @ h.values.new_ones(h.shape[1], 1)
-    return h.with_values(h.values / (squares.sqrt().squeeze(1) + NORM_EPSILON)[h.row_of])
+        norms: Tensor = torch.linalg.vector_norm(h, dim=1)
+        return norms
+    if isinstance(h, SparseMatrix):
+        return (h.with_values(h.values.square()) @ h.values.new_ones(h.shape[1], 1)).sqrt().squeeze(1)
+    return torch.cat([row_norms(part) for part in h.parts])
+
+
+@overload
+def divided(h: Tensor, by: Tensor) -> Tensor: ...
+@overload
+def divided(h: SparseMatrix, by: Tensor) -> SparseMatrix: ...
+@overload
+def divided(h: Stacked, by: Tensor) -> Stacked: ...
+def divided(h: Tensor | SparseMatrix | Stacked, by: Tensor) -> Tensor | SparseMatrix | Stacked:
+    """h_i / by_i for the rows of h [N, F] and a divisor [N]."""
+    if isinstance(h, Tensor):
+        return h / by.unsqueeze(1)
+    if isinstance(h, SparseMatrix):
+        return h.with_values(h.values / by[h.row_of])
+    divisors = by.split([part.shape[0] for part in h.parts])
+    return Stacked([divided(part, divisor) for part, divisor in zip(h.parts, divisors, strict=True)])
 
 
 class FixedInputLayer:

@@ -11,29 +11,24 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional
 
 from runner.contracts import Method, NodeClassification
+from runner.methods.graph.forwardgnn.labels import label_rows_with_virtual, with_labels
 from runner.methods.graph.forwardgnn.layer import FixedInputLayer, unit_rows
-from runner.methods.graph.forwardgnn.virtual_nodes import augmented_graph, with_virtual
+from runner.methods.graph.forwardgnn.virtual_nodes import (
+    VirtualNodeNetwork,
+    augmented_graph,
+    class_logits,
+    with_virtual,
+)
 from runner.methods.ops.accuracy import accuracy
 from runner.methods.ops.sparse import Features, compact, stack
 from runner.types import NonNegativeFloat, PositiveFloat, PositiveInt
 
 if TYPE_CHECKING:
     from runner.run import Run
-
-
-class VirtualNodeNetwork(nn.Module):
-    """Layers that are trained one by one, and the fixed features [C, F] of the virtual nodes."""
-
-    virtual_features: Tensor
-
-    def __init__(self, virtual_features: Tensor, layers: list[nn.Module]) -> None:
-        super().__init__()
-        self.register_buffer("virtual_features", virtual_features)
-        self.layers = nn.ModuleList(layers)
 
 
 @dataclass(kw_only=True, eq=False)
@@ -49,8 +44,6 @@ class ForwardGNN(Method[NodeClassification]):
     Prediction: argmax_c sum_l softmax_c(logits of layer l).
     """
 
-    variant: Literal["sf"]
-    """sf: single forward."""
     epochs: PositiveInt
     """At most so many for each layer."""
     lr: PositiveFloat
@@ -63,6 +56,8 @@ class ForwardGNN(Method[NodeClassification]):
     """tau."""
     edge_direction: Literal["bidirection", "unidirection"]
     """Edges between training and virtual nodes: both ways, or to the virtual node only (appendix F.5)."""
+    append_label: Literal["none", "input", "all"]
+    """Append labels (training nodes: one-hot, virtual node c: c, others: 1/C) to no layer's input, the first's, all."""
 
     def build(self, task: NodeClassification, run: Run) -> None:
         """L layers, all H wide, and the virtual nodes' features, drawn once from N(0, 1)."""
@@ -70,7 +65,10 @@ class ForwardGNN(Method[NodeClassification]):
         virtual_features = torch.randn(task.num_classes, task.num_features, dtype=task.x.dtype).to(run.device)
         hidden = run.backbone.hidden_channels
         widths = [task.num_features] + [hidden] * (run.backbone.num_layers - 1)
-        layers = [run.block(width, hidden) for width in widths]
+        layers = [
+            run.block(width + (task.num_classes if self._appends(depth) else 0), hidden)
+            for depth, width in enumerate(widths)
+        ]
         self.model: VirtualNodeNetwork = VirtualNodeNetwork(virtual_features, layers)
 
     def fit(self, task: NodeClassification, run: Run) -> None:
@@ -84,7 +82,7 @@ class ForwardGNN(Method[NodeClassification]):
             with torch.no_grad():
                 z = layer()
                 lower_layers = lower_layers + self._logits(z)[task.val].softmax(1)
-                x = unit_rows(z)
+                x = self._next_input(z, task, number)
 
     def _fit_layer(
         self, layer: FixedInputLayer, name: str, lower_layers: Tensor, task: NodeClassification, run: Run
@@ -125,7 +123,7 @@ class ForwardGNN(Method[NodeClassification]):
         for depth, block in enumerate(self.model.layers, start=1):
             z = FixedInputLayer(block, x, graph)()
             prediction += self._logits(z).softmax(1)
-            x = unit_rows(z)
+            x = self._next_input(z, task, depth)
             for split, index in (("test", task.test), ("val", task.val)):
                 metrics[f"{split}_acc/depth{depth}"] = accuracy(prediction[index], task.y[index])
                 metrics[f"{split}_acc"] = metrics[f"{split}_acc/depth{depth}"]
@@ -135,9 +133,18 @@ class ForwardGNN(Method[NodeClassification]):
 
     def _first_input(self, task: NodeClassification) -> Features:
         """norm([x; virtual features]) [N + C, F]."""
+        if self._appends(0):
+            return with_labels(stack(compact(task.x), self.model.virtual_features), label_rows_with_virtual(task))
         return stack(unit_rows(compact(task.x)), unit_rows(self.model.virtual_features))
 
+    def _next_input(self, z: Tensor, task: NodeClassification, depth: int) -> Features:
+        """norm(z) for the output z of layer ``depth``, the first being 1."""
+        return with_labels(z, label_rows_with_virtual(task)) if self._appends(depth) else unit_rows(z)
+
+    def _appends(self, depth: int) -> bool:
+        """Whether the layer on top of ``depth`` others is given labels."""
+        return self.append_label == "all" or (self.append_label == "input" and depth == 0)
+
     def _logits(self, z: Tensor) -> Tensor:
-        """logits_ic = z_i . z_{v_c} / tau -> [n, C], for outputs z [n + C, H] whose last rows are virtual nodes."""
-        classes = self.model.virtual_features.shape[0]
-        return z[:-classes] @ z[-classes:].T / self.temperature
+        """[n, C] for outputs z [n + C, H]."""
+        return class_logits(z, self.model.virtual_features.shape[0], self.temperature)
