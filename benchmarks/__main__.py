@@ -8,7 +8,7 @@ import time
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks import commands, storing, training
+from benchmarks import commands, storing, training, variants
 from benchmarks.measure import Row
 from runner import environment
 
@@ -16,6 +16,8 @@ BENCHMARKS = {
     "runner": training.runner_against_bare_script,
     "pyg": training.epoch_against_pyg,
     "cached": training.cached_against_uncached,
+    "variants": variants.epochs_against_direct,
+    "activations": variants.activations_by_depth,
     "logging": storing.logging_and_upload,
     "startup": commands.startup,
     "sweep": commands.finished_sweep,

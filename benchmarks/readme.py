@@ -1,8 +1,10 @@
-"""The README's result block, from ``results/*.json``: ``python -m benchmarks.readme`` writes it, a test keeps it so."""
+"""The READMEs' result blocks, from ``results/``: ``python -m benchmarks.readme`` writes them, a test keeps them so."""
 
 from __future__ import annotations
 
 import json
+import re
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +12,7 @@ ROOT = Path(__file__).resolve().parent.parent
 BEGIN, END = "<!-- results: written by `python -m benchmarks.readme` -->", "<!-- end of results -->"
 
 
-def block() -> str:
+def overview() -> str:
     """A row a paper: cells measured, claims that hold and fail, where and when."""
     lines = [
         "| paper | scale | cells measured | claims that hold | that don't | measured |",
@@ -33,13 +35,28 @@ def block() -> str:
     return "\n".join(lines)
 
 
-def with_block(text: str) -> str:
-    """The README with the block as it should be."""
-    before, _, rest = text.partition(BEGIN)
+def section(paper: str, *titles: str) -> str:
+    """Sections of a paper's results whose titles begin so."""
+    file = ROOT / "results" / f"{paper}.md"
+    if not file.exists():
+        return "Not measured yet."
+    parts = re.split(r"^## ", file.read_text(encoding="utf-8"), flags=re.M)[1:]
+    return "\n\n".join(f"### {part.strip()}" for part in parts if part.startswith(titles))
+
+
+BLOCKS: dict[str, Callable[[], str]] = {
+    "README.md": overview,
+    "methods/graph/forwardgnn/README.md": lambda: section("forwardgnn", "Claims", "Node", "Variants", "Link"),
+}
+
+
+def with_block(name: str) -> str:
+    """A README with its block as it should be."""
+    before, _, rest = (ROOT / name).read_text(encoding="utf-8").partition(BEGIN)
     _, _, after = rest.partition(END)
-    return f"{before}{BEGIN}\n{block()}\n{END}{after}"
+    return f"{before}{BEGIN}\n{BLOCKS[name]()}\n{END}{after}"
 
 
 if __name__ == "__main__":
-    readme = ROOT / "README.md"
-    readme.write_text(with_block(readme.read_text(encoding="utf-8")), encoding="utf-8")
+    for readme in BLOCKS:
+        (ROOT / readme).write_text(with_block(readme), encoding="utf-8")

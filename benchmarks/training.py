@@ -20,7 +20,8 @@ ROUNDS = 9
 THREADS = 2
 
 
-def _task(dataset: str = "cora") -> NodeClassification:
+def task_of(dataset: str) -> NodeClassification:
+    """A dataset's node classification, split 0."""
     config = compose([f"dataset={dataset}", "method=backprop"]).config
     task: NodeClassification = registry.build(config["dataset"]).load("NodeClassification")
     return task
@@ -32,7 +33,7 @@ def runner_against_bare_script() -> list[Row]:
     from runner.methods.ops.graph import Graph
     from runner.methods.ops.sparse import compact
 
-    task = _task()
+    task = task_of("cora")
     rerun = iter(range(10**6))
 
     def ours() -> float:
@@ -91,7 +92,7 @@ def epoch_against_pyg() -> list[Row]:
         "sage": lambda i, o, last: SAGEConv(i, o),
         "gat": lambda i, o, last: GATConv(i, o if last else o // 4, heads=4, concat=not last),
     }
-    task = _task()
+    task = task_of("cora")
     rows = []
     torch.set_num_threads(THREADS)
     for name, convolution in convolutions.items():
@@ -133,7 +134,7 @@ def cached_against_uncached() -> list[Row]:
     from runner.methods.graph.forwardgnn.virtual_nodes import augmented_graph, with_virtual
     from runner.methods.ops.sparse import compact, stack
 
-    task = _task()
+    task = task_of("cora")
     torch.set_num_threads(THREADS)
     graph = augmented_graph(task, "bidirection")
     virtual = torch.randn(task.num_classes, task.num_features)

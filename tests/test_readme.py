@@ -21,8 +21,10 @@ TYPED = [
 ]
 
 
-def test_the_result_block_is_that_of_the_results() -> None:
-    assert readme.with_block(TEXT) == TEXT, "run `python -m benchmarks.readme`"
+@pytest.mark.parametrize("name", readme.BLOCKS)
+def test_result_blocks_are_those_of_the_results(name: str) -> None:
+    text = (readme.ROOT / name).read_text(encoding="utf-8")
+    assert readme.with_block(name) == text, "run `python -m benchmarks.readme`"
 
 
 def test_every_command_is_in_the_readme() -> None:

@@ -1,0 +1,52 @@
+"""Real methods, killed half-way and repeated, end with the bits of an undisturbed run."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from runner.store.records import Record, Records
+
+COMMANDS = {
+    "backprop": ["method=backprop", "method.epochs=30"],
+    "forwardgnn": ["method=forwardgnn", "method.epochs=15"],
+    "forwardgnn_ff": ["method=forwardgnn_ff", "method.epochs=8"],
+    "forwardgnn_topdown": ["method=forwardgnn_topdown", "method.epochs=12"],
+    "forwardgnn_topdown to_loss": ["method=forwardgnn_topdown", "method.variant=to_loss", "method.epochs=20"],
+    "forwardgnn_link": ["method=forwardgnn_link", "method.epochs=8"],
+    "pepita": ["method=pepita", "method.epochs=30"],
+}
+
+
+def only(home: Path) -> Record:
+    (record,) = Records(f"sqlite:///{home}/mlflow.db", "runner").all()
+    return record
+
+
+def numerics(record: Record) -> dict[str, float]:
+    """All but costs: saved activations are measured in a loop's first three epochs, which may lie before the kill."""
+    costs = ("saved_", "fit_", "inference_", "upload_", "peak_")
+    return {name: value for name, value in record.metrics.items() if not name.startswith(costs)}
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_a_killed_run_ends_bit_equal(name: str, child: Callable[..., object], tmp_path: Path) -> None:
+    command = [*COMMANDS[name], "dataset=cora", "model.num_layers=2", "progress=false", "checkpoint.every=0"]
+    assert child(*command, RUNNER_HOME=str(tmp_path / "undisturbed")) == 0
+    process = child(*command, wait=False)
+    snapshots = Path(os.environ["RUNNER_HOME"]) / "attempts"
+    deadline = time.monotonic() + 120
+    while not list(snapshots.glob("*/snapshots/*.pt")):
+        assert process.is_alive(), "it ended before it could be killed"  # type: ignore[attr-defined]
+        assert time.monotonic() < deadline
+        time.sleep(0.002)
+    process.kill()  # type: ignore[attr-defined]
+    process.join()  # type: ignore[attr-defined]
+    assert child(*command) == 0
+    resumed = only(tmp_path / "runs")
+    assert resumed.status == "FINISHED"
+    assert numerics(resumed) == numerics(only(tmp_path / "undisturbed"))
