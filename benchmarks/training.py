@@ -13,6 +13,7 @@ from runner import registry
 from runner.compose import compose
 from runner.contracts import NodeClassification
 from runner.execute import make_exist
+from runner.hardware.torch_device import TorchDevice
 from runner.stored import identify_run
 
 EPOCHS = 200
@@ -34,6 +35,8 @@ def runner_against_bare_script() -> list[Row]:
     from runner.methods.ops.sparse import compact
 
     task = task_of("cora")
+    hardware: TorchDevice = registry.build(compose(["dataset=cora", "method=backprop"]).config["hardware"])
+    hardware.threads = THREADS
     rerun = iter(range(10**6))
 
     def ours() -> float:
@@ -64,7 +67,8 @@ def runner_against_bare_script() -> list[Row]:
                         best, kept = score, {name: value.clone() for name, value in model.state_dict().items()}
             model.load_state_dict(kept)
 
-        return seconds(train)
+        with hardware.entered():  # the same training: as many threads, and as deterministic
+            return seconds(train)
 
     threads = torch.get_num_threads()
     torch.set_num_threads(THREADS)
