@@ -9,6 +9,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, settings
+
+# On a fresh machine the first draw builds Hypothesis's tables; on a loaded one a test may take its time.
+settings.register_profile("any machine", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("any machine")
 
 TOY = Path(__file__).parent / "toy"
 TOY_RUN = ["method=toy", "dataset=toy_data", "model=none", "hardware.threads=1", "progress=false"]

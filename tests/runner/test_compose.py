@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from runner.compose import SweepComposer, compose
@@ -24,7 +24,7 @@ values = [
 COMPOSER = SweepComposer()
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=60)
 @given(st.tuples(*choices), st.lists(st.one_of(*values), max_size=5))
 def test_fast_equals_slow(chosen: tuple[str, str], others: list[str]) -> None:
     overrides = [*chosen, *others]

@@ -8,7 +8,7 @@ import string
 from typing import Any, get_type_hints
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from runner import registry, schema
@@ -78,7 +78,6 @@ values = st.recursive(
 )
 
 
-@settings(suppress_health_check=[HealthCheck.too_slow], deadline=None)
 @given(st.dictionaries(st.sampled_from([*GOOD, "extra"]), values))
 def test_anything_else_is_bad_input_never_another_error(change: dict[str, Any]) -> None:
     change.pop("_target_", None)
