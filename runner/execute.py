@@ -23,9 +23,10 @@ from runner.contracts import Method, Task
 from runner.errors import BadInput, CorruptData, Diverged, Interrupted, RunnerError, StoreUnavailable
 from runner.hardware.torch_device import TorchDevice
 from runner.identity import ID_PREFIX, Identity, canonical, differences
-from runner.loops import Loops, save_whole
+from runner.loops import BeginAnew, Loops
 from runner.progress import Progress
 from runner.run import FinishedRun, Run, save_json
+from runner.state_files import load_whole, misfit, save_whole
 from runner.store import writer
 from runner.store.records import KEY_TAG, KIND_TAG, Record, Records, uri_of
 
@@ -139,19 +140,22 @@ def load_task(identity: Identity, hardware: TorchDevice) -> Task:
 
 
 def load_checkpoint(method: Method[Any], records: Records, run_id: str) -> None:
-    """Load the weights of a finished run into a built method.
+    """Load the weights of a finished run into a built method, all of them or none.
 
     Raises:
-        CorruptData: they are another network's.
+        CorruptData: they are damaged, or another network's.
     """
-    with TemporaryDirectory() as folder:
-        file = writer.artifact(records.uri, run_id, CHECKPOINT, Path(folder))
-        try:
-            weights = torch.load(file, weights_only=True)
-            method.model.load_state_dict(weights)
-        except RuntimeError as error:
-            reason = " ".join(str(error).split())
-            raise CorruptData(f"checkpoint of run {run_id} doesn't fit: {reason[:300]}") from error
+    try:
+        with TemporaryDirectory() as folder:
+            weights = load_whole(writer.artifact(records.uri, run_id, CHECKPOINT, Path(folder)))
+        if reason := misfit(method.model, weights):
+            raise CorruptData(f"{CHECKPOINT}: {reason}")
+    except CorruptData as error:
+        again = " ".join(stored.overrides_of(records.one(run_id)))
+        raise CorruptData(
+            f"checkpoint of run {run_id} can't be loaded ({error}); `runner {again} rerun=true` makes the run again"
+        ) from error
+    method.model.load_state_dict(weights)
 
 
 def _make_run(
@@ -304,7 +308,10 @@ class _Attempt:
         if config["mode"] == "evaluate":
             load_checkpoint(method, self.records, config["run"])
         else:
-            method.fit(task, run)
+            try:
+                method.fit(task, run)
+            except BeginAnew:
+                return self._compute()
             self.hardware.synchronize()
             costs |= _training_costs(loops)
             save_whole(method.model.state_dict(), artifacts / CHECKPOINT)

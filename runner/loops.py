@@ -9,13 +9,12 @@ is computed again, from the same states, so that the result is the same to the b
 from __future__ import annotations
 
 import copy
-import os
 import random
 import re
+import sys
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any, Literal, Protocol, Self
 
 import numpy as np
@@ -23,9 +22,10 @@ import torch
 from torch import nn
 
 from runner.attempt import Attempt
-from runner.errors import Diverged
+from runner.errors import CorruptData, Diverged
 from runner.hardware.activations import SavedActivations
 from runner.progress import Progress
+from runner.state_files import load_whole, misfit, save_whole
 
 
 class Stateful(Protocol):
@@ -36,6 +36,10 @@ class Stateful(Protocol):
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> Any:
         """Put a state back."""
+
+
+class BeginAnew(Exception):
+    """Snapshots turned out not to fit, and are gone; the run has to be built and fitted anew."""
 
 
 class Epoch(int):
@@ -104,10 +108,7 @@ class Loops:
         self._clock = 0.0
         self._seconds_before = 0.0
         self._seconds_aside = 0.0
-        self._snapshots = {
-            file.stem: torch.load(file, weights_only=True) for file in sorted(attempt.snapshots.glob("*.pt"))
-        }
-        attempt.truncate(max((content["loop"]["lines"] for content in self._snapshots.values()), default=0))
+        self._snapshots = self._left_behind()
         self._line = 0
         self.budget_reached = False
         self.resumed_from: str | None = None
@@ -242,6 +243,7 @@ class Loops:
         state.lines, state.fit_seconds = self._line, self.fit_seconds
         self._attempt.flush()
         content = {
+            "of": [self._attempt.state.key, state.name],
             "loop": vars(state),
             "tracked": {name: item.state_dict() for name, item in self._tracked.items()},
             "random": random_state(self._generator),
@@ -250,10 +252,37 @@ class Loops:
         self._last_snapshot = time.monotonic()
         self._seconds_aside += time.perf_counter() - begun
 
+    def _left_behind(self) -> dict[str, dict[str, Any]]:
+        """The snapshots of a killed attempt; none where one of them is damaged, or metrics are missing."""
+        attempt = self._attempt
+        try:
+            found = {file.stem: load_whole(file) for file in sorted(attempt.snapshots.glob("*.pt"))}
+            for name, content in found.items():
+                if not isinstance(content, dict) or content.get("of") != [attempt.state.key, name]:
+                    raise CorruptData(f"{name}.pt: another run's")
+            lines = max((content["loop"]["lines"] for content in found.values()), default=0)
+            attempt.truncate(lines)
+            if attempt.lines_written < lines:
+                raise CorruptData(f"{attempt.spool.name}: has {attempt.lines_written} of {lines} lines")
+        except CorruptData as error:
+            self._discard(str(error))
+            return {}
+        return found
+
+    def _discard(self, reason: str) -> None:
+        folder = self._attempt.folder
+        print(f"the killed attempt in {folder} can't go on ({reason}); the run begins anew", file=sys.stderr)
+        for file in self._attempt.snapshots.iterdir():
+            file.unlink()
+        self._attempt.truncate(0)
+
     def _restore(self, name: str) -> LoopState | None:
         content = self._snapshots.pop(name, None)
         if content is None:
             return None
+        if reason := self._unfit(content["tracked"]):
+            self._discard(f"{name}.pt: {reason}")
+            raise BeginAnew
         state = LoopState(**content["loop"])
         for key, values in content["tracked"].items():
             self._tracked[key].load_state_dict(values)
@@ -265,12 +294,24 @@ class Loops:
         self.resumed_from = f"{name}, epoch {state.epoch}"
         return state
 
+    def _unfit(self, tracked: dict[str, Any]) -> str:
+        """Why a snapshot's states can't be put back into what is tracked now, or the empty string."""
+        if tracked.keys() != self._tracked.keys():
+            return f"holds {sorted(tracked)}, tracked are {sorted(self._tracked)}"
+        for name, item in self._tracked.items():
+            if isinstance(item, nn.Module):
+                reason = misfit(item, tracked[name])
+            else:
+                reason = "" if _outline(tracked[name]) == _outline(item.state_dict()) else "of another optimiser"
+            if reason:
+                return f"{name}: {reason}"
+        return ""
 
-def save_whole(content: object, file: Path) -> None:
-    """``torch.save`` that replaces the file whole or not at all."""
-    partial = file.with_name(f".{file.name}.partial")
-    torch.save(content, partial)
-    os.replace(partial, file)
+
+def _outline(state: dict[str, Any]) -> Any:
+    """What tells optimisers apart before their first step: keys, and for each group its keys and parameters."""
+    groups = state.get("param_groups", [])
+    return sorted(state), [(sorted(group), group["params"]) for group in groups]
 
 
 def random_state(generator: torch.Generator) -> dict[str, Any]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -15,10 +16,12 @@ from torch import Tensor, nn
 
 from runner.attempt import Attempt
 from runner.contracts import Backbone, Method
+from runner.errors import CorruptData
 from runner.hardware.torch_device import TorchDevice
 from runner.identity import digest
-from runner.loops import Epoch, Loops, Stateful, save_whole
+from runner.loops import Epoch, Loops, Stateful
 from runner.places import cache_dir
+from runner.state_files import load_whole, save_whole
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -115,7 +118,7 @@ class Run:
         return self._references[argument]
 
     def memo(self, name: str, content: Any, compute: Callable[[], Tensor]) -> Tensor:
-        """A derived tensor, computed once for its content and kept in the cache between runs.
+        """A derived tensor, computed once for its content and kept in the cache between runs; anew if it is damaged.
 
         Args:
             name: says what it is; part of the file's name.
@@ -123,12 +126,14 @@ class Run:
             compute: called when the cache has none.
         """
         file = cache_dir() / "memo" / f"{name}-{digest(content)}.pt"
-        if not file.exists():
-            file.parent.mkdir(parents=True, exist_ok=True)
-            with FileLock(f"{file}.lock"):
-                if not file.exists():
-                    save_whole(compute(), file)
-        return torch.load(file, weights_only=True, map_location=self.device)  # type: ignore[no-any-return]
+        with suppress(FileNotFoundError, CorruptData):
+            return load_whole(file, self.device)  # type: ignore[no-any-return]
+        file.parent.mkdir(parents=True, exist_ok=True)
+        with FileLock(f"{file}.lock"):
+            with suppress(FileNotFoundError, CorruptData):
+                return load_whole(file, self.device)  # type: ignore[no-any-return]
+            save_whole(compute(), file)
+            return load_whole(file, self.device)  # type: ignore[no-any-return]
 
 
 def save_json(value: Any, file: Path) -> None:
