@@ -62,7 +62,7 @@ class GitHub(Dataset):
             rows = np.repeat(np.arange(len(y)), [len(words[str(node)]) for node in range(len(y))])
             columns = np.concatenate([np.asarray(words[str(node)], np.int64) for node in range(len(y))])
             follows = np.loadtxt(edges, np.int64, delimiter=",", skiprows=1)
-        except (KeyError, TypeError, ValueError) as error:
+        except (KeyError, RecursionError, TypeError, ValueError) as error:
             raise CorruptData(f"{target.parent}: not MUSAE's files as published ({error!r})") from error
         x = np.zeros((len(y), int(columns.max()) + 1), np.float32)
         x[rows, columns] = 1  # some lists name a feature twice

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import zipfile
 from dataclasses import dataclass
 from typing import Literal
 
@@ -11,6 +10,7 @@ from scipy.sparse import csr_matrix
 
 from runner.contracts import Dataset, LinkPrediction, NodeClassification
 from runner.datasets import sources
+from runner.datasets.array_files import read_npz
 from runner.datasets.graph_tasks import graph_task, simple_edges
 from runner.errors import CorruptData
 from runner.types import NonNegativeInt
@@ -67,18 +67,18 @@ class NpzGraph(Dataset):
     def load(self, task: str) -> NodeClassification | LinkPrediction:
         """Nodes numbered as published; errors as in :func:`runner.datasets.sources.fetch`."""
         path = sources.fetch(_FILES[self.name])
+        parts = ("data", "indices", "indptr", "shape")
         try:
-            with np.load(path, allow_pickle=False) as stored:
-                adjacency, features = (
-                    csr_matrix(
-                        (stored[f"{matrix}_data"], stored[f"{matrix}_indices"], stored[f"{matrix}_indptr"]),
-                        stored[f"{matrix}_shape"],
-                    )
-                    for matrix in ("adj", "attr")
-                )
-                y = stored["labels"]
-        except (KeyError, ValueError, EOFError, zipfile.BadZipFile) as error:
+            stored = read_npz(path, ["labels", *(f"{matrix}_{part}" for matrix in ("adj", "attr") for part in parts)])
+            adjacency, features = (
+                csr_matrix(tuple(stored[f"{matrix}_{part}"] for part in parts[:3]), stored[f"{matrix}_shape"])
+                for matrix in ("adj", "attr")
+            )
+            adjacency.check_format()
+            features.check_format()
+        except (CorruptData, IndexError, TypeError, ValueError) as error:
             raise CorruptData(f"{path}: not the expected arrays ({error}); remove it to fetch it again") from error
+        y = stored["labels"]
         features.data = (features.data > 0).astype(np.float32)
         return graph_task(
             task,

