@@ -271,7 +271,7 @@ class Loops:
 
     def _discard(self, reason: str) -> None:
         folder = self._attempt.folder
-        print(f"the killed attempt in {folder} can't go on ({reason}); the run begins anew", file=sys.stderr)
+        print(f"runner: the killed attempt in {folder} can't go on ({reason}); the run begins anew", file=sys.stderr)
         for file in self._attempt.snapshots.iterdir():
             file.unlink()
         self._attempt.truncate(0)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import io
 import os
 import pickle
 import struct
@@ -35,10 +36,20 @@ _DAMAGE = (
 
 
 def save_whole(content: object, file: Path) -> None:
-    """``torch.save`` that replaces the file whole or not at all."""
+    """``torch.save`` that replaces the file whole or not at all.
+
+    Raises:
+        OSError: the disk is full, say; torch itself would not tell it from other errors.
+    """
+    content_bytes = io.BytesIO()
+    torch.save(content, content_bytes)
     partial = file.with_name(f".{file.name}.partial")
-    torch.save(content, partial)
-    os.replace(partial, file)
+    try:
+        partial.write_bytes(content_bytes.getbuffer())
+        os.replace(partial, file)
+    except OSError:
+        partial.unlink(missing_ok=True)
+        raise
 
 
 def load_whole(file: Path, device: torch.device | None = None) -> Any:
