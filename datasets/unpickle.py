@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import collections
 import pickle
+import pickletools
 import struct
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import numpy as np
 from scipy.sparse import csr_matrix
@@ -58,6 +59,16 @@ def load(path: Path) -> Any:
     )
     with path.open("rb") as stream:
         try:
+            _demand_small_memo(stream)
             return _ArraysOnly(stream, encoding="latin1").load()
         except damaged as error:
-            raise CorruptData(f"{path}: not read as a pickle of arrays: {error}") from error
+            reason = " ".join(str(error).split())[:200]
+            raise CorruptData(f"{path}: not read as a pickle of arrays: {reason}") from error
+
+
+def _demand_small_memo(stream: IO[bytes]) -> None:
+    """A few bytes can ask for a memo of 2^32 places, which Python would make."""
+    places = [argument for opcode, argument, _ in pickletools.genops(stream) if opcode.name == "LONG_BINPUT"]
+    if places and max(places) > stream.tell():
+        raise pickle.UnpicklingError("its memo is larger than itself")
+    stream.seek(0)
