@@ -184,7 +184,7 @@ def test_damaged_checkpoint_of_a_referenced_run(toy: list[str], cli: Cli, tmp_pa
     record = only(tmp_path / "runs")
     file = Path(record.artifact_uri.removeprefix("file://")) / "model.pt"
     file.write_bytes(file.read_bytes()[:400])
-    student = ["method=student", *toy[1:], f"method.teacher=run:{record.run_id}"]
+    student = ["method=student", *toy[1:], f"method.teacher=id:{record.run_id}"]
     result = cli(*student)
     assert (result.status, "can't be loaded" in result.err) == (1, True)
 
