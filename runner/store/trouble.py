@@ -21,7 +21,7 @@ _READ_ONLY = f"it can't be written: mend the permissions of the file and its fol
 _DAMAGED = f"it is damaged: put a copy in its place or move it away (the next run makes a new one), or {ELSEWHERE}"
 _CAUSES = {
     r"database is locked|database table is locked": "another process holds its lock: end that process, or wait longer "
-    "with tracking.uri='sqlite:///…?timeout=SECONDS'",
+    "with \"tracking.uri='sqlite:///…?timeout=SECONDS'\"",
     r"disk is full|No space left|quota exceeded|disk I/O error": _FULL,
     r"readonly database|Read-only file system|Permission denied|unable to open database": _READ_ONLY,
     r"malformed|not a database": _DAMAGED,
