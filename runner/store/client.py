@@ -23,6 +23,19 @@ os.environ.setdefault("MLFLOW_SQLALCHEMYSTORE_POOLCLASS", "NullPool")
 os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
 
 
+def ensure(uri: str) -> None:
+    """Make a new SQLite store; check that one that is there can be used. Nothing is written, no server is asked.
+
+    Raises:
+        StoreUnavailable: the SQLite file is not a store of the installed MLflow's schema.
+        OSError: the SQLite file can't be made.
+    """
+    path = sqlite_path(uri)
+    if path is not None:
+        template.ensure(path)
+        trouble.demand_schema(uri, path)
+
+
 def connect(uri: str) -> MlflowClient:
     """A client for the store at ``uri``; a new SQLite store is created on the way.
 
@@ -40,12 +53,13 @@ def connect(uri: str) -> MlflowClient:
 def _client(uri: str) -> MlflowClient:
     path = sqlite_path(uri)
     if path is not None:
-        trouble.demand_schema(uri, path)
+        ensure(uri)
         uri = f"sqlite:///{path}?timeout={trouble.wait_seconds(uri):g}"
     from mlflow.tracking import MlflowClient
 
     logging.getLogger("alembic").setLevel(logging.WARNING)
     logging.getLogger("mlflow").setLevel(logging.WARNING)
+    logging.getLogger("mlflow.store.db.utils").setLevel(logging.CRITICAL)  # its errors are raised as well, and told
     return MlflowClient(tracking_uri=uri)
 
 

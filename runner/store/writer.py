@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from runner.attempt import Attempt, AttemptState
 from runner.errors import StoreUnavailable
-from runner.store.client import connect, unavailable
+from runner.store.client import connect, ensure, unavailable
 from runner.store.records import KIND_TAG, SUPERSEDED_TAG, Records, sqlite_path
 
 if TYPE_CHECKING:
@@ -35,7 +35,7 @@ def check(uri: str) -> None:
         StoreUnavailable: it can't be made, or is no store of this schema.
     """
     with unavailable(uri):
-        connect(uri)
+        ensure(uri)
 
 
 def begin(attempt: Attempt) -> None:

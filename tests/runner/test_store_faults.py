@@ -167,7 +167,7 @@ def test_a_store_that_goes_away_under_way_gets_the_run_later(
         if change == "garbage":
             shutil.copy(copy, store)
         assert "recorded an earlier run as FINISHED" in cli(*toy, place).err
-    assert finished(store) == 1  # a store made anew has it at once, under a new id
+    assert finished(store) == 1, result.err  # a store made anew has it at once, under a new id
     assert not list((store.parent / "attempts").glob("*"))
 
 
