@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 SOURCES := pyproject.toml setup.py constraints.txt
 
-.PHONY: run test test-slow test-faults lint format bench lock clean
+.PHONY: run test test-slow test-faults lint audit format bench lock clean
 
 run: $(VENV)/.installed
 	$(BIN)/runner method=forwardgnn dataset=cora
@@ -24,6 +24,10 @@ lint: $(VENV)/.installed-dev
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy runner
 	$(BIN)/runner validate
+	git ls-files -z | xargs -0 $(BIN)/detect-secrets-hook --baseline .secrets.baseline
+
+audit: $(VENV)/.installed-dev
+	$(BIN)/python .ci/audit.py constraints.txt
 
 format: $(VENV)/.installed-dev
 	$(BIN)/ruff check --fix .

@@ -81,7 +81,7 @@ def job(config: DictConfig) -> dict[str, Any]:
         cell = make(config)
     except RunnerError as error:
         cell = Cell("", task, "", config.seed, "failed", None, reason=str(error))
-    told = cell.reason if cell.status == "failed" else figures(cell.metrics)
+    told = cell.reason if cell.status == "failed" else "  ".join(filter(None, (figures(cell.metrics), cell.reason)))
     print(f"#{HydraConfig.get().job.num} {' '.join(task)}: {cell.status}  {told}", file=sys.stderr, flush=True)
     return asdict(cell)
 

@@ -110,6 +110,7 @@ class Loops:
         self._seconds_aside = 0.0
         self._snapshots = self._left_behind()
         self._line = 0
+        self._told = False
         self.budget_reached = False
         self.resumed_from: str | None = None
         """Where a killed run went on, for people."""
@@ -248,7 +249,12 @@ class Loops:
             "tracked": {name: item.state_dict() for name, item in self._tracked.items()},
             "random": random_state(self._generator),
         }
-        save_whole(content, self._attempt.snapshots / f"{state.name}.pt")
+        try:
+            save_whole(content, self._attempt.snapshots / f"{state.name}.pt")
+        except OSError as error:  # the run can go on; only a killed one would miss it
+            if not self._told:
+                print(f"runner: no snapshot, a killed run would begin again: {error}", file=sys.stderr)
+            self._told = True
         self._last_snapshot = time.monotonic()
         self._seconds_aside += time.perf_counter() - begun
 

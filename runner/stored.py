@@ -22,13 +22,20 @@ STORE_KEYS = ("home=", "tracking.")
 
 def records_of(overrides: Sequence[str]) -> Records:
     """The store that a command means: ``home=…`` and ``tracking.…`` among its arguments, else the defaults."""
+    config = store_config(overrides)
+    return Records(uri_of(config), config["tracking"]["experiment"])
+
+
+def store_config(overrides: Sequence[str]) -> dict[str, Any]:
+    """``home`` and ``tracking`` of the config that such arguments mean."""
     for line in overrides:
         if not line.startswith(STORE_KEYS) or "=" not in line:
             raise BadInput(f"'{line}' can't be used here; home=… and tracking.uri=… can")
     content = registry.load_yaml(registry.conf_dirs()[0] / f"{CONFIG_NAME}.yaml")
     config = OmegaConf.create({name: content[name] for name in ("home", "tracking")})
     merged: Any = OmegaConf.to_container(OmegaConf.merge(config, OmegaConf.from_dotlist(list(overrides))), resolve=True)
-    return Records(uri_of(merged), merged["tracking"]["experiment"])
+    assert isinstance(merged, dict)
+    return merged
 
 
 def identify_run(composed: Composed) -> Identity:
