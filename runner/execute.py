@@ -17,8 +17,9 @@ import numpy as np
 import torch
 import yaml
 
-from runner import code_fingerprint, environment, registry, stored
+from runner import callbacks, code_fingerprint, environment, registry, stored
 from runner.attempt import Attempt, AttemptState, folder_of, locked
+from runner.callbacks import Callback, WatchedRun, Watchers
 from runner.contracts import Method, Task
 from runner.errors import BadInput, CorruptData, Diverged, Interrupted, RunnerError, StoreUnavailable
 from runner.hardware.torch_device import TorchDevice
@@ -49,12 +50,13 @@ class Outcome:
     error: BaseException | None = None
 
 
-def make_exist(identity: Identity, overrides: Sequence[str]) -> Outcome:
+def make_exist(identity: Identity, overrides: Sequence[str], watching: Sequence[Callback] = ()) -> Outcome:
     """Make a run exist: find it in the store, or make it. Failures are outcomes; bad input and signals are raised.
 
     Args:
         identity: the run.
         overrides: the command line that repeats it.
+        watching: callbacks beside those of the config. Neither hear of runs that exist, or are referred to.
 
     Raises:
         BadInput: something about the config shows only now (a missing device, a split that isn't there).
@@ -72,7 +74,7 @@ def make_exist(identity: Identity, overrides: Sequence[str]) -> Outcome:
         if superseded and not config["rerun"]:
             return existing_outcome(identity, superseded)
         references = _references(identity, overrides, records)
-        outcome = _Attempt(identity, overrides, records, references).make()
+        outcome = _Attempt(identity, overrides, records, references, watching).make()
         if superseded and outcome.status == "finished":
             writer.supersede(uri, superseded.run_id)
         return outcome
@@ -155,7 +157,11 @@ def load_checkpoint(method: Method[Any], records: Records, run_id: str) -> None:
 
 
 def _make_run(
-    identity: Identity, attempt: Attempt, hardware: TorchDevice, references: dict[str, FinishedRun]
+    identity: Identity,
+    attempt: Attempt,
+    hardware: TorchDevice,
+    references: dict[str, FinishedRun],
+    watchers: Watchers | None = None,
 ) -> tuple[Run, Loops]:
     config = identity.config
     seed = config["method"].get("_seed_", config["seed"])
@@ -166,12 +172,13 @@ def _make_run(
     loops = Loops(
         attempt,
         generator=generator,
-        progress=Progress(config["progress"]),
+        progress=Progress(config["progress"], alone=config["tracking"]["parent"] is None),
         limit=config["limit"],
         time_budget=config["time_budget"],
         snapshot_every=config["checkpoint"]["every"],
         upload=lambda: upload_quietly(attempt),
         upload_every=config["tracking"]["upload_every"],
+        watch=watchers.epoch if watchers else None,
     )
     run = Run(
         attempt=attempt,
@@ -196,7 +203,12 @@ class _Attempt:
     """Makes one run and records it."""
 
     def __init__(
-        self, identity: Identity, overrides: Sequence[str], records: Records, references: dict[str, FinishedRun]
+        self,
+        identity: Identity,
+        overrides: Sequence[str],
+        records: Records,
+        references: dict[str, FinishedRun],
+        watching: Sequence[Callback],
     ) -> None:
         self.identity = identity
         self.config = identity.config
@@ -204,6 +216,7 @@ class _Attempt:
         self.references = references
         self.hardware: TorchDevice = registry.build(self.config["hardware"])
         self.hardware.check()
+        self.callbacks = callbacks.build(self.config["callbacks"], watching)
         self.task = load_task(identity, self.hardware)
         self.attempt = self._open(list(overrides))
 
@@ -235,7 +248,9 @@ class _Attempt:
             KIND_TAG: config["mode"],
             **{f"runner.{section}": identity.choices[section] for section in registry.SECTIONS},
             "runner.seed": str(config["seed"]),
-            "runner.overrides": json.dumps(overrides),
+            "runner.overrides": json.dumps(
+                [line for line in overrides if not line.lstrip("+~").startswith("callbacks")]
+            ),
             "runner.deciding": canonical(identity.deciding),
             stored.CODE_TAG: code,
             "runner.machine": environment.machine(),
@@ -254,8 +269,10 @@ class _Attempt:
         """Build, fit, evaluate and record."""
         attempt, state = self.attempt, self.attempt.state
         writer.begin(attempt)
+        self.watchers = Watchers(self.callbacks, self._watched())
         reason, error = "", None
         try:
+            self.watchers.start()
             with self.hardware.entered():
                 self.hardware.start_measuring()
                 state.metrics = self._compute()
@@ -265,8 +282,9 @@ class _Attempt:
             state.tags["runner.reason"] = "interrupted"
             self._end()
             raise
-        except BadInput:
+        except BadInput as caught:
             state.status = "FAILED"
+            state.tags["runner.reason"] = str(caught)
             self._end()
             raise
         except Exception as caught:
@@ -279,14 +297,20 @@ class _Attempt:
         status = "finished" if state.status == "FINISHED" else "failed"
         return Outcome(self.identity, status, state.run_id, state.metrics, reason or note, error=error)
 
+    def _watched(self) -> WatchedRun:
+        identity, run_id = self.identity, str(self.attempt.state.run_id)
+        return WatchedRun(identity.key, identity.title, identity.choices, self.config, run_id, seed=self.config["seed"])
+
     def _end(self) -> str:
-        self.attempt.state.end_ms = time.time_ns() // 1_000_000
+        state, note = self.attempt.state, ""
+        state.end_ms = time.time_ns() // 1_000_000
         self.attempt.save()
         try:
             writer.end(self.attempt)
         except StoreUnavailable as error:
-            return f"{error}; the run is kept in {self.attempt.folder} and recorded by the next command"
-        return ""
+            note = f"{error}; the run is kept in {self.attempt.folder} and recorded by the next command"
+        self.watchers.end(state.status.lower(), state.metrics, state.tags.get("runner.reason", ""))
+        return note
 
     def _compute(self) -> dict[str, float]:
         """Metrics and costs; writes checkpoint, splits, config and environment as artefacts."""
@@ -294,7 +318,7 @@ class _Attempt:
         (artifacts / "config.yaml").write_text(yaml.safe_dump(config, sort_keys=False), encoding="utf-8")
         save_json(environment.describe(), artifacts / "environment.json")
         method: Method[Any] = registry.build(config["method"])
-        run, loops = _make_run(self.identity, self.attempt, self.hardware, self.references)
+        run, loops = _make_run(self.identity, self.attempt, self.hardware, self.references, self.watchers)
         if splits := task.splits():
             run.save("splits", splits)
         method.build(task, run)
