@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import sys
+import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any, Self
@@ -10,9 +10,10 @@ from typing import Any, Self
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 
-from runner import compose, signals, stored
+from runner import compose, signals, stored, sweep_watch
 from runner.errors import RunnerError
 from runner.identity import Identity
+from runner.sweep_watch import Told
 
 PERCENT = ("_acc", "_auc")
 """Endings of metrics that are fractions, shown in percent."""
@@ -75,14 +76,17 @@ def make(config: DictConfig) -> Cell:
 
 
 def job(config: DictConfig) -> dict[str, Any]:
-    """Make one cell of a sweep exist; a failure is a cell, not an exception."""
+    """Make one cell of a sweep exist, and tell the sweep; a failure is a cell, not an exception."""
     task = _repeating(HydraConfig.get().overrides.task)
+    number, begun = HydraConfig.get().job.num, time.monotonic()
+    home, parent = config.home, config.tracking.parent
     try:
         cell = make(config)
     except RunnerError as error:
         cell = Cell("", task, "", config.seed, "failed", None, reason=str(error))
     told = cell.reason if cell.status == "failed" else figures(cell.metrics)
-    print(f"#{HydraConfig.get().job.num} {' '.join(task)}: {cell.status}  {told}", file=sys.stderr, flush=True)
+    text = f"#{number} {' '.join(task)}: {cell.status}  {told}"
+    sweep_watch.tell(home, parent, Told(number, cell.status, time.monotonic() - begun, text))
     return asdict(cell)
 
 

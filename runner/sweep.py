@@ -6,7 +6,6 @@ is launched, asks the store once for all of them, and hands on only those that a
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
@@ -18,7 +17,7 @@ from hydra.plugins.launcher import Launcher
 from hydra.types import HydraContext, RunMode
 from omegaconf import DictConfig, OmegaConf
 
-from runner import compose, jobs, signals, stored
+from runner import compose, jobs, signals, stored, sweep_watch
 from runner.identity import Identity
 from runner.jobs import Cell
 from runner.store.records import Records, uri_of
@@ -29,8 +28,10 @@ PARENT = "tracking.parent="
 class OnceLauncher(Launcher):
     """Wraps a launcher: finished cells are never submitted, a failed cell is a record, not an exception."""
 
-    def __init__(self, inner: Launcher) -> None:
+    def __init__(self, inner: Launcher, say: sweep_watch.Say) -> None:
+        """``say``: called with each line about the sweep's way."""
         self._inner = inner
+        self._say = say
         self._composer = compose.SweepComposer()
         self._parents: dict[tuple[str, str], str] = {}
         self.cells: list[Cell] = []
@@ -46,14 +47,14 @@ class OnceLauncher(Launcher):
         cells = existing(identities, lines)
         missing = [index for index, cell in enumerate(cells) if cell is None]
         if missing:
-            print(
-                f"{len(cells) - len(missing)} of {len(cells)} runs exist, making {len(missing)}",
-                file=sys.stderr,
-                flush=True,
-            )
-            parents = [self._parent(identities[index]) for index in missing]
-            launched = [[*lines[index], f"{PARENT}{parent}"] for index, parent in zip(missing, parents, strict=True)]
-            returned = self._inner.launch(launched, initial_job_idx=initial_job_idx)
+            self._say(f"{len(cells) - len(missing)} of {len(cells)} runs exist, making {len(missing)}")
+            parents = {number: self._parent(identities[index]) for number, index in enumerate(missing, initial_job_idx)}
+            launched = [
+                [*lines[index], f"{PARENT}{parent}"] for index, parent in zip(missing, parents.values(), strict=True)
+            ]
+            waiting = {number: identities[index] for number, index in enumerate(missing, initial_job_idx)}
+            with sweep_watch.watching(waiting, parents, len(cells), self._say):
+                returned = self._inner.launch(launched, initial_job_idx=initial_job_idx)
             for index, job in zip(missing, returned, strict=True):
                 cells[index] = cell_of(job, lines[index], identities[index])
         done = [cell for cell in cells if cell is not None]
@@ -120,12 +121,15 @@ def _returned(cell: Cell, index: int) -> JobReturn:
     return job
 
 
-def launch(lines: Sequence[list[str]], for_hydra: Sequence[str]) -> list[Cell]:
+def launch(
+    lines: Sequence[list[str]], for_hydra: Sequence[str], say: sweep_watch.Say = sweep_watch.to_stderr
+) -> list[Cell]:
     """Make a list of cells exist with the launcher that is chosen; gives them all.
 
     Args:
         lines: the overrides of each cell.
         for_hydra: overrides of Hydra's own keys (``hydra/launcher=joblib``).
+        say: called with each line about the sweep's way.
 
     Raises:
         BadInput: a cell's config is wrong; nothing has been launched.
@@ -139,7 +143,7 @@ def launch(lines: Sequence[list[str]], for_hydra: Sequence[str]) -> list[Cell]:
         inner = Plugins.instance().instantiate_launcher(config=config, hydra_context=context, task_function=jobs.job)
     except compose.ERRORS as error:
         raise compose.bad_input(error, overrides) from error
-    once = OnceLauncher(inner)
+    once = OnceLauncher(inner, say)
     with _closing(once), signals.raised():
         once.launch(lines, initial_job_idx=0)
     return once.cells
@@ -155,8 +159,12 @@ def _closing(once: OnceLauncher) -> Iterator[None]:
         once.close(killed)
 
 
-def multirun(overrides: Sequence[str]) -> list[Cell]:
+def multirun(overrides: Sequence[str], say: sweep_watch.Say = sweep_watch.to_stderr) -> list[Cell]:
     """Run a sweep with the chosen sweeper and launcher; gives all its cells.
+
+    Args:
+        overrides: Hydra's, with their lists of values.
+        say: called with each line about the sweep's way.
 
     Raises:
         BadInput: a cell's config is wrong; nothing has been launched.
@@ -169,7 +177,7 @@ def multirun(overrides: Sequence[str]) -> list[Cell]:
         callbacks.on_multirun_start(config=config, config_name=compose.CONFIG_NAME)
         context = HydraContext(config_loader=app.config_loader, callbacks=callbacks)
         sweeper = Plugins.instance().instantiate_sweeper(config=config, hydra_context=context, task_function=jobs.job)
-        once = sweeper.launcher = OnceLauncher(sweeper.launcher)
+        once = sweeper.launcher = OnceLauncher(sweeper.launcher, say)
         if hasattr(sweeper, "validate_batch_is_legal"):
             sweeper.validate_batch_is_legal = lambda batch: None  # `once` composes and checks every cell, fast
         arguments = OmegaConf.to_container(config.hydra.overrides.task, resolve=False)

@@ -73,7 +73,8 @@ def test_callbacks_hear_of_a_sweep(launcher: str, cli: Cli, toy: list[str], tmp_
     if launcher == "joblib":
         pytest.importorskip("hydra_plugins.hydra_joblib_launcher")
     line = f"+callbacks.diary={{_target_: toy_callbacks.Diary, path: '{tmp_path}/diary${{seed}}'}}"
-    result = cli("-m", *toy, "seed=0,1", line, f"hydra/launcher={launcher}")
+    home = f"home={tmp_path}/runs"  # in words: joblib's workers outlive a test, and so does their environment
+    result = cli("-m", *toy, "seed=0,1", line, f"hydra/launcher={launcher}", home)
     assert result.status == 0, result.err
     for seed in (0, 1):
         start, *_, end = heard(tmp_path / f"diary{seed}")
