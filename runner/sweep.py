@@ -121,9 +121,7 @@ def _returned(cell: Cell, index: int) -> JobReturn:
     return job
 
 
-def launch(
-    lines: Sequence[list[str]], for_hydra: Sequence[str], say: sweep_watch.Say = sweep_watch.to_stderr
-) -> list[Cell]:
+def launch(lines: Sequence[list[str]], for_hydra: Sequence[str], say: sweep_watch.Say) -> list[Cell]:
     """Make a list of cells exist with the launcher that is chosen; gives them all.
 
     Args:
@@ -159,7 +157,7 @@ def _closing(once: OnceLauncher) -> Iterator[None]:
         once.close(killed)
 
 
-def multirun(overrides: Sequence[str], say: sweep_watch.Say = sweep_watch.to_stderr) -> list[Cell]:
+def multirun(overrides: Sequence[str], say: sweep_watch.Say) -> list[Cell]:
     """Run a sweep with the chosen sweeper and launcher; gives all its cells.
 
     Args:

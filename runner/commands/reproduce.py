@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Sequence
 
-from runner.commands.make import look_after_store
 from runner.commands.paper_options import PaperOptions, describe
 from runner.durations import Durations
 from runner.identity import Identity
+from runner.making import look_after_store
 from runner.store.records import Record, Records, uri_of
+from runner.sweep_watch import to_stderr
 from runner.tables.measured import needed
 
 OWN = {
@@ -32,13 +33,13 @@ def main(arguments: list[str]) -> int:
     for_hydra = [line for line in options.overrides if line.startswith("hydra")]
     wanted = needed(options.expanded, for_runs, tables)
     identities = list(wanted.values())
-    look_after_store(identities[0].config)
+    look_after_store(identities[0].config, to_stderr)
     if dry:
         return _say(wanted)
-    from runner import sweep
     from runner.commands import sweep_summary
+    from runner.sweep import launch
 
-    status = sweep_summary.show(sweep.launch([list(line) for line in wanted], for_hydra))
+    status = sweep_summary.show(launch([list(line) for line in wanted], for_hydra, to_stderr))
     print(
         f"next: runner table paper={options.expanded.name} scale={options.expanded.scale} {' '.join(for_runs)}".rstrip()
     )

@@ -253,16 +253,28 @@ def as_json(measured: Measured) -> str:
     return json.dumps(as_data(measured), indent=1, ensure_ascii=False) + "\n"
 
 
+def cell_rows(measured: Measured) -> list[dict[str, Any]]:
+    """A flat dict a cell."""
+    names = ["table", "row", "column", "metric", "mean", "std", "n", "difference", "command"]
+    return [
+        {
+            **{name: cell[name] for name in names},
+            "published_mean": content.get("mean"),
+            "published_std": content.get("std"),
+            "comparable": content.get("comparable", True) if content else None,
+        }
+        for cell in _cells(measured)
+        for content in [cell["published"] or {}]
+    ]
+
+
 def as_csv(measured: Measured) -> str:
     """A line a cell."""
     out = io.StringIO()
-    writer = csv.writer(out)
-    names = ["table", "row", "column", "metric", "mean", "std", "n", "difference", "command"]
-    writer.writerow([*names, "published_mean", "published_std", "comparable"])
-    for cell in _cells(measured):
-        content = cell["published"] or {}
-        comparable = content.get("comparable", True) if content else ""
-        writer.writerow([*(cell[name] for name in names), content.get("mean"), content.get("std"), comparable])
+    rows = cell_rows(measured)
+    writer = csv.DictWriter(out, fieldnames=list(rows[0]))
+    writer.writeheader()
+    writer.writerows(rows)
     return out.getvalue()
 
 
