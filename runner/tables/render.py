@@ -6,7 +6,7 @@ import csv
 import io
 import json
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -82,8 +82,13 @@ def difference(value: Value, digits: int) -> str:
 Row = list[str]
 
 
-def table_rows(measured: Measured, name: str) -> tuple[Row, list[Row]]:
-    """Headings and rows: for each column what was published (if anything was), ours, the difference, n."""
+def table_rows(
+    measured: Measured, name: str, beside: Mapping[tuple[str, str, str], str] | None = None
+) -> tuple[Row, list[Row]]:
+    """Headings and rows: for each column what was published (if anything was), ours, the difference, n.
+
+    ``beside``: text that follows ours, by cell.
+    """
     table = measured.expanded.paper.tables[name]
     shown = [column.label for column in table.columns]
     public = {label for columns in table.published.values() for label in columns}
@@ -101,7 +106,7 @@ def table_rows(measured: Measured, name: str) -> tuple[Row, list[Row]]:
                 if value is None
                 else [
                     published(value, table.digits),
-                    ours(value, table.digits),
+                    ours(value, table.digits) + (f" {beside[name, row, label]}" if beside else ""),
                     difference(value, table.digits),
                 ]
             )
