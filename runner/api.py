@@ -56,11 +56,11 @@ class RunResult:
         return f"{self.title}: {self.status}  {told}"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class PaperTable:
     """A paper's tables as the store has them; shows itself in a notebook, and as text by ``print``."""
 
-    measured: Measured = field(repr=False)
+    measured: Measured
     """What the frames are made of."""
 
     @cached_property
@@ -83,6 +83,10 @@ class PaperTable:
 
     def __str__(self) -> str:
         return render.markdown(self.measured)
+
+    def __repr__(self) -> str:
+        expanded, records = self.measured.expanded, self.measured.records
+        return f"<tables of {expanded.name} at scale {expanded.scale}, from {len(records)} runs>"
 
     def _repr_html_(self) -> str:
         from pandas import DataFrame

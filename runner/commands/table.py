@@ -66,19 +66,19 @@ def _print(measured: Measured, to: Console) -> None:
             to.print(f"  {line}", highlight=False)
     curves = sparklines(measured) if to.is_terminal and to.encoding.startswith("utf") else {}
     for name in measured.expanded.paper.tables:
-        drawn = _table(measured, name, curves)
-        fits = to.measure(drawn, options=to.options.update(width=UNBOUNDED)).maximum <= to.width
-        if curves and not fits:
-            drawn = _table(measured, name, {})
-        to.print(drawn)
         notes = render.notes(measured, name)
-        if curves and fits and any(curve.strip() for place, curve in curves.items() if place[0] == name):
-            notes.append("Curves: validation over the epochs, mean over the seeds, each on a scale of its own.")
+        drawn = _table(measured, name)
+        if any(curve.strip() for place, curve in curves.items() if place[0] == name):
+            with_curves = _table(measured, name, curves)
+            if to.measure(with_curves, options=to.options.update(width=UNBOUNDED)).maximum <= to.width:
+                drawn = with_curves
+                notes.append("Curves: validation over the epochs, mean over the seeds, each on a scale of its own.")
+        to.print(drawn)
         for line in notes:
             to.print(f"  {line}", style="dim", highlight=False)
 
 
-def _table(measured: Measured, name: str, curves: Mapping[tuple[str, str, str], str]) -> Table:
+def _table(measured: Measured, name: str, curves: Mapping[tuple[str, str, str], str] | None = None) -> Table:
     headings, rows = render.table_rows(measured, name, curves)
     shown = Table(title=measured.expanded.paper.tables[name].title, title_justify="left", box=None, pad_edge=False)
     for number, text in enumerate(headings):

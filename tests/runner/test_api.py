@@ -136,6 +136,7 @@ def test_table_is_that_of_the_command(cli: Cli, toy: list[str]) -> None:
     assert claims.loc["unsound", "paired_n"] == 3
     page = table._repr_html_()
     assert page.count("<table") == 2
+    assert repr(table) == "<tables of toy at scale cpu, from 15 runs>"
     assert "Accuracy of toys, in %" in page
     assert runner.table("toy", home="elsewhere").cells["n"].sum() == 0
 
