@@ -44,13 +44,15 @@ def startup() -> list[Row]:
 
 def finished_sweep(cells: int = CELLS) -> list[Row]:
     """Seconds to answer a sweep whose cells are all finished."""
-    from runner import code_fingerprint, sweep
+    from runner import code_fingerprint
     from runner.compose import SweepComposer
     from runner.jobs import Cell
     from runner.store import writer
     from runner.store.client import connect
     from runner.store.records import KEY_TAG
     from runner.stored import CODE_TAG, identify_run
+    from runner.sweep import multirun
+    from runner.sweep_watch import to_stderr
 
     with TemporaryDirectory() as folder:
         arguments = ["method=forwardgnn", "dataset=cora", f"home={folder}", "method.epochs=1"]
@@ -67,7 +69,7 @@ def finished_sweep(cells: int = CELLS) -> list[Row]:
             client.log_metric(run.info.run_id, "test_acc", 0.5)
             client.set_terminated(run.info.run_id)
         found: list[Cell] = []
-        taken = seconds(lambda: found.extend(sweep.multirun([*arguments, f"seed=range({cells})"])))
+        taken = seconds(lambda: found.extend(multirun([*arguments, f"seed=range({cells})"], to_stderr)))
         assert len(found) == cells
         assert all(cell.status == "existing" for cell in found)
     return [Row(f"answering {cells} finished cells", taken, "s", limit=10)]

@@ -1,0 +1,1 @@
+"""What can be chosen: one YAML file a choice."""

@@ -1,0 +1,1 @@
+"""Methods by field, and the leaves that they share: models and ops."""

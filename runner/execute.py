@@ -20,8 +20,9 @@ import numpy as np
 import torch
 import yaml
 
-from runner import code_fingerprint, environment, registry, stored
+from runner import callbacks, code_fingerprint, environment, registry, stored
 from runner.attempt import Attempt, AttemptState, folder_of, locked, set_aside
+from runner.callbacks import Callback, WatchedRun, Watchers
 from runner.contracts import Method, Task
 from runner.errors import BadInput, CorruptData, Diverged, Interrupted, RunFailed, RunnerError, StoreUnavailable
 from runner.hardware.torch_device import TorchDevice
@@ -55,12 +56,13 @@ class Outcome:
     error: BaseException | None = None
 
 
-def make_exist(identity: Identity, overrides: Sequence[str]) -> Outcome:
+def make_exist(identity: Identity, overrides: Sequence[str], watching: Sequence[Callback] = ()) -> Outcome:
     """Make a run exist: find it in the store, or make it. Failures are outcomes; bad input and signals are raised.
 
     Args:
         identity: the run.
         overrides: the command line that repeats it.
+        watching: callbacks beside those of the config. Neither hear of runs that exist, or are referred to.
 
     Raises:
         BadInput: something about the config shows only now (a missing device, a split that isn't there).
@@ -88,7 +90,7 @@ def make_exist(identity: Identity, overrides: Sequence[str]) -> Outcome:
             return Outcome(identity, "finished", None, waiting.state.metrics, note)
         writer.check(uri)
         references = _references(identity, overrides, records)
-        return _Attempt(identity, overrides, records, references, superseded).make()
+        return _Attempt(identity, overrides, records, references, superseded, watching).make()
 
 
 def existing(identity: Identity, records: Records) -> Outcome | None:
@@ -171,7 +173,11 @@ def load_checkpoint(method: Method[Any], records: Records, run_id: str) -> None:
 
 
 def _make_run(
-    identity: Identity, attempt: Attempt, hardware: TorchDevice, references: dict[str, FinishedRun]
+    identity: Identity,
+    attempt: Attempt,
+    hardware: TorchDevice,
+    references: dict[str, FinishedRun],
+    watchers: Watchers | None = None,
 ) -> tuple[Run, Loops]:
     config = identity.config
     seed = config["method"].get("_seed_", config["seed"])
@@ -182,12 +188,13 @@ def _make_run(
     loops = Loops(
         attempt,
         generator=generator,
-        progress=Progress(config["progress"]),
+        progress=Progress(config["progress"], alone=config["tracking"]["parent"] is None),
         limit=config["limit"],
         time_budget=config["time_budget"],
         snapshot_every=config["checkpoint"]["every"],
         upload=lambda: upload_quietly(attempt),
         upload_every=config["tracking"]["upload_every"],
+        watch=watchers.epoch if watchers else None,
     )
     run = Run(
         attempt=attempt,
@@ -239,6 +246,7 @@ class _Attempt:
         records: Records,
         references: dict[str, FinishedRun],
         superseded: Record | None,
+        watching: Sequence[Callback],
     ) -> None:
         self.identity = identity
         self.config = identity.config
@@ -247,6 +255,7 @@ class _Attempt:
         self.superseded = superseded
         self.hardware: TorchDevice = registry.build(self.config["hardware"])
         self.hardware.check()
+        self.callbacks = callbacks.build(self.config["callbacks"], watching)
         self.task = load_task(identity, self.hardware)
         self.attempt = self._open(list(overrides))
 
@@ -286,7 +295,9 @@ class _Attempt:
             KIND_TAG: config["mode"],
             **{f"runner.{section}": identity.choices[section] for section in registry.SECTIONS},
             "runner.seed": str(config["seed"]),
-            "runner.overrides": json.dumps(overrides),
+            "runner.overrides": json.dumps(
+                [line for line in overrides if not line.lstrip("+~").startswith("callbacks")]
+            ),
             "runner.deciding": canonical(identity.deciding),
             stored.CODE_TAG: code,
             "runner.machine": environment.machine(),
@@ -308,8 +319,10 @@ class _Attempt:
             writer.begin(attempt)
         except StoreUnavailable as away:  # it could be asked: what is computed now it gets at the end, or later
             print(f"runner: {away}; the run goes on without it", file=sys.stderr)
+        self.watchers = Watchers(self.callbacks, self._watched())
         reason, error = "", None
         try:
+            self.watchers.start()
             with self.hardware.entered():
                 self.hardware.start_measuring()
                 state.metrics = self._compute()
@@ -319,8 +332,9 @@ class _Attempt:
             state.tags["runner.reason"] = "interrupted"
             self._end()
             raise
-        except BadInput:
+        except BadInput as caught:
             state.status = "FAILED"
+            state.tags["runner.reason"] = str(caught)
             self._end()
             raise
         except Exception as caught:
@@ -336,9 +350,16 @@ class _Attempt:
         status = "finished" if state.status == "FINISHED" else "failed"
         return Outcome(self.identity, status, state.run_id, state.metrics, reason or note, error=error)
 
+    def _watched(self) -> WatchedRun:
+        identity, run_id = self.identity, str(self.attempt.state.run_id)
+        return WatchedRun(identity.key, identity.title, identity.choices, self.config, run_id, seed=self.config["seed"])
+
     def _end(self) -> str:
-        self.attempt.state.end_ms = time.time_ns() // 1_000_000
-        return _record(self.attempt)
+        state = self.attempt.state
+        state.end_ms = time.time_ns() // 1_000_000
+        note = _record(self.attempt)
+        self.watchers.end(state.status.lower(), state.metrics, state.tags.get("runner.reason", ""))
+        return note
 
     def _compute(self) -> dict[str, float]:
         """Metrics and costs; writes checkpoint, splits, config and environment as artefacts."""
@@ -346,7 +367,7 @@ class _Attempt:
         (artifacts / "config.yaml").write_text(yaml.safe_dump(config, sort_keys=False), encoding="utf-8")
         save_json(environment.describe(), artifacts / "environment.json")
         method: Method[Any] = registry.build(config["method"])
-        run, loops = _make_run(self.identity, self.attempt, self.hardware, self.references)
+        run, loops = _make_run(self.identity, self.attempt, self.hardware, self.references, self.watchers)
         if splits := task.splits():
             run.save("splits", splits)
         method.build(task, run)

@@ -18,6 +18,8 @@ from runner.errors import BadInput
 
 ENTERING = ("seed", "limit", "time_budget", "mode", *registry.SECTIONS)
 METADATA_ENTERING = ("_target_", "_version_", "_seed_")
+SHARED = ("home", "tracking", "progress", "checkpoint")
+"""What a run that is referred to takes from the one that refers to it: where it is kept, not what it is."""
 ID_PREFIX = "id:"
 
 
@@ -85,7 +87,9 @@ def identify(
         if target.startswith(ID_PREFIX):
             deciding["method"][name] = key_of_run(target.removeprefix(ID_PREFIX))
         else:
-            references[name] = identify(compose(target.split()), key_of_run, fingerprint)
+            other = compose(target.split())
+            other.config.update({key: composed.config[key] for key in SHARED})
+            references[name] = identify(other, key_of_run, fingerprint)
             deciding["method"][name] = references[name].key
     if config["mode"] == "evaluate":
         if config["run"] is None:

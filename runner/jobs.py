@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import sys
+import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
@@ -13,6 +13,9 @@ from omegaconf import DictConfig
 from runner import compose, signals, stored
 from runner.errors import RunnerError
 from runner.identity import Identity
+
+if TYPE_CHECKING:
+    from runner.callbacks import Callback
 
 PERCENT = ("_acc", "_auc")
 """Endings of metrics that are fractions, shown in percent."""
@@ -58,7 +61,7 @@ class Cell:
         return self.metrics.get("val_acc", next(iter(self.metrics.values()), None))
 
 
-def make(config: DictConfig) -> Cell:
+def make(config: DictConfig, watching: Sequence[Callback] = ()) -> Cell:
     """Make the run of a composed config exist, inside a Hydra job; errors other than failed runs are raised."""
     from runner.execute import make_exist
 
@@ -70,19 +73,27 @@ def make(config: DictConfig) -> Cell:
     overrides = _repeating(HydraConfig.get().overrides.task)
     identity = stored.identify_run(compose.plain(config, choices))
     with signals.raised():
-        outcome = make_exist(identity, overrides)
+        outcome = make_exist(identity, overrides, watching)
     return Cell.of(identity, overrides, outcome.status, outcome.run_id, outcome.metrics, outcome.reason, outcome.stale)
 
 
 def job(config: DictConfig) -> dict[str, Any]:
-    """Make one cell of a sweep exist; a failure is a cell, not an exception."""
+    """Make one cell of a sweep exist, and tell the sweep; a failure is a cell, not an exception."""
+    from runner.sweep_watch import Told, tell, to_stderr
+
     task = _repeating(HydraConfig.get().overrides.task)
+    number, begun = HydraConfig.get().job.num, time.monotonic()
+    home, parent = config.home, config.tracking.parent
     try:
         cell = make(config)
     except RunnerError as error:
         cell = Cell("", task, "", config.seed, "failed", None, reason=str(error))
     told = cell.reason if cell.status == "failed" else "  ".join(filter(None, (figures(cell.metrics), cell.reason)))
-    print(f"#{HydraConfig.get().job.num} {' '.join(task)}: {cell.status}  {told}", file=sys.stderr, flush=True)
+    text = f"#{number} {' '.join(task)}: {cell.status}  {told}"
+    if parent is None:  # the sweep has no record of its own, and so nowhere to hear it
+        to_stderr(text)
+    else:
+        tell(home, parent, Told(number, cell.status, time.monotonic() - begun, text))
     return asdict(cell)
 
 

@@ -89,8 +89,12 @@ class Loops:
         snapshot_every: float,
         upload: Callable[[], object],
         upload_every: float,
+        watch: Callable[[str, int, int, dict[str, float]], object] | None = None,
     ) -> None:
-        """``limit``: most epochs of a loop; ``time_budget``, ``snapshot_every``, ``upload_every``: seconds."""
+        """``limit``: most epochs of a loop; ``time_budget``, ``snapshot_every``, ``upload_every``: seconds.
+
+        ``watch`` is told of each epoch's end: loop, epoch, most epochs, metrics of the epoch.
+        """
         self._attempt = attempt
         self._generator = generator
         self._progress = progress
@@ -99,6 +103,7 @@ class Loops:
         self._snapshot_every = snapshot_every
         self._upload = upload
         self._upload_every = upload_every
+        self._watch = watch
         self._tracked: dict[str, Stateful] = {}
         self._names: list[str] = []
         self._loop: LoopState | None = None
@@ -183,6 +188,7 @@ class Loops:
         with self._progress.loop(name, n) as bar:
             while state.epoch < n and not self._out_of_patience(state, patience) and not self._out_of_time():
                 state.epoch += 1
+                self._latest = {}
                 epoch = Epoch(state.epoch, state.epoch % every == 0)
                 if epoch == 1:
                     measured = SavedActivations()
@@ -196,6 +202,8 @@ class Loops:
                     state.activation_bytes, state.fixed_bytes = measured.bytes, measured.fixed_bytes
                     measured = None
                 bar.update(epoch, self._latest)
+                if self._watch is not None:
+                    self._tell(self._watch, state)
                 self._rhythm(state)
         if restore_best and state.best_state:
             for key, values in state.best_state.items():
@@ -216,7 +224,7 @@ class Loops:
     def _validated(self, state: LoopState, monitor: str, mode: str, restore_best: bool) -> None:
         if monitor not in self._latest:
             raise KeyError(f"loop '{state.name}' monitors '{monitor}', which epoch {state.epoch} did not log")
-        value = self._latest.pop(monitor)
+        value = self._latest[monitor]
         better = state.best is None or (value > state.best if mode == "max" else value < state.best)
         if better:
             state.best, state.best_epoch, state.misses = value, state.epoch, 0
@@ -228,6 +236,13 @@ class Loops:
                 }
         else:
             state.misses += 1
+
+    def _tell(self, watch: Callable[[str, int, int, dict[str, float]], object], state: LoopState) -> None:
+        """Neither its time nor the random numbers that it draws are the run's."""
+        begun, before = time.perf_counter(), random_state(self._generator)
+        watch(state.name, state.epoch, self._of, self._latest)
+        set_random_state(before, self._generator)
+        self._seconds_aside += time.perf_counter() - begun
 
     def _rhythm(self, state: LoopState) -> None:
         now = time.monotonic()

@@ -55,6 +55,7 @@ TOP_LEVEL: dict[str, Any] = {
     "time_budget": types.PositiveFloat | None,
     "mode": Literal["train", "evaluate"],
     "run": str | None,
+    "callbacks": dict[str, dict[str, Any]],
     "rerun": bool,
     "progress": bool,
     "home": str,
@@ -76,13 +77,15 @@ def validate(config: dict[str, Any]) -> dict[str, Any]:
     checked = _convert(config, TOP_LEVEL, "")
     for section in registry.SECTIONS:
         checked[section] = validate_section(section, config[section])
+    for name, values in config["callbacks"].items():
+        checked["callbacks"][name] = validate_section(f"callbacks.{name}", values)
     return checked
 
 
 def validate_section(section: str, values: dict[str, Any]) -> dict[str, Any]:
     """The same for one section (``method``, ``dataset``, …), against the constructor that it names."""
-    if "_target_" not in values:
-        raise BadInput(f"{section}: its YAML has no _target_")
+    if not isinstance(values.get("_target_"), str):
+        raise BadInput(f"{section}: it needs a _target_ (package.module.Class)")
     metadata = {key: METADATA[key] for key in METADATA if key in values}
     return _convert(values, metadata | fields(values["_target_"]), section)
 

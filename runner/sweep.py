@@ -6,7 +6,6 @@ is launched, asks the store once for all of them, and hands on only those that a
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
@@ -18,7 +17,7 @@ from hydra.plugins.launcher import Launcher
 from hydra.types import HydraContext, RunMode
 from omegaconf import DictConfig, OmegaConf
 
-from runner import compose, jobs, signals, stored
+from runner import compose, jobs, signals, stored, sweep_watch
 from runner.errors import StoreUnavailable
 from runner.identity import Identity
 from runner.jobs import Cell
@@ -30,8 +29,10 @@ PARENT = "tracking.parent="
 class OnceLauncher(Launcher):
     """Wraps a launcher: finished cells are never submitted, a failed cell is a record, not an exception."""
 
-    def __init__(self, inner: Launcher) -> None:
+    def __init__(self, inner: Launcher, say: sweep_watch.Say) -> None:
+        """``say``: called with each line about the sweep's way."""
         self._inner = inner
+        self._say = say
         self._composer = compose.SweepComposer()
         self._parents: dict[tuple[str, str], str] = {}
         self.cells: list[Cell] = []
@@ -47,13 +48,15 @@ class OnceLauncher(Launcher):
         cells = existing(identities, lines)
         missing = [index for index, cell in enumerate(cells) if cell is None]
         if missing:
-            print(
-                f"{len(cells) - len(missing)} of {len(cells)} runs exist, making {len(missing)}",
-                file=sys.stderr,
-                flush=True,
-            )
-            launched = [[*lines[index], *self._parent(identities[index])] for index in missing]
-            returned = self._inner.launch(launched, initial_job_idx=initial_job_idx)
+            self._say(f"{len(cells) - len(missing)} of {len(cells)} runs exist, making {len(missing)}")
+            waiting = {number: identities[index] for number, index in enumerate(missing, initial_job_idx)}
+            parents = {number: self._parent(identity) for number, identity in waiting.items()}
+            launched = [
+                [*lines[index], *([f"{PARENT}{parent}"] if parent else [])]
+                for index, parent in zip(missing, parents.values(), strict=True)
+            ]
+            with sweep_watch.watching(waiting, parents, len(cells), self._say):
+                returned = self._inner.launch(launched, initial_job_idx=initial_job_idx)
             for index, job in zip(missing, returned, strict=True):
                 cells[index] = cell_of(job, lines[index], identities[index])
         done = [cell for cell in cells if cell is not None]
@@ -70,10 +73,10 @@ class OnceLauncher(Launcher):
             try:
                 writer.end_sweep(uri, parent, cells, "KILLED" if killed else "FAILED" if failed else "FINISHED")
             except StoreUnavailable as error:  # the cells count, not their list
-                print(f"the sweep's own record stays open: {error}", file=sys.stderr)
+                self._say(f"the sweep's own record stays open: {error}")
 
-    def _parent(self, identity: Identity) -> list[str]:
-        """The override that names the sweep's own run; none where the store can't be written now."""
+    def _parent(self, identity: Identity) -> str:
+        """The id of the sweep's own run; the empty string where the store can't be written now."""
         config = identity.config
         place = (uri_of(config), config["tracking"]["experiment"])
         if place not in self._parents:
@@ -83,9 +86,9 @@ class OnceLauncher(Launcher):
             try:
                 self._parents[place] = writer.sweep_parent(*place)
             except StoreUnavailable as error:
-                print(f"runner: {error}; the sweep goes on without a record of its own", file=sys.stderr)
+                self._say(f"runner: {error}; the sweep goes on without a record of its own")
                 self._parents[place] = ""
-        return [f"{PARENT}{self._parents[place]}"] if self._parents[place] else []
+        return self._parents[place]
 
 
 def existing(identities: Sequence[Identity], lines: Sequence[list[str]]) -> list[Cell | None]:
@@ -129,12 +132,13 @@ def _returned(cell: Cell, index: int) -> JobReturn:
     return job
 
 
-def launch(lines: Sequence[list[str]], for_hydra: Sequence[str]) -> list[Cell]:
+def launch(lines: Sequence[list[str]], for_hydra: Sequence[str], say: sweep_watch.Say) -> list[Cell]:
     """Make a list of cells exist with the launcher that is chosen; gives them all.
 
     Args:
         lines: the overrides of each cell.
         for_hydra: overrides of Hydra's own keys (``hydra/launcher=joblib``).
+        say: called with each line about the sweep's way.
 
     Raises:
         BadInput: a cell's config is wrong; nothing has been launched.
@@ -148,7 +152,7 @@ def launch(lines: Sequence[list[str]], for_hydra: Sequence[str]) -> list[Cell]:
         inner = Plugins.instance().instantiate_launcher(config=config, hydra_context=context, task_function=jobs.job)
     except compose.ERRORS as error:
         raise compose.bad_input(error, overrides) from error
-    once = OnceLauncher(inner)
+    once = OnceLauncher(inner, say)
     with _closing(once), signals.raised():
         once.launch(lines, initial_job_idx=0)
     return once.cells
@@ -164,8 +168,12 @@ def _closing(once: OnceLauncher) -> Iterator[None]:
         once.close(killed)
 
 
-def multirun(overrides: Sequence[str]) -> list[Cell]:
+def multirun(overrides: Sequence[str], say: sweep_watch.Say) -> list[Cell]:
     """Run a sweep with the chosen sweeper and launcher; gives all its cells.
+
+    Args:
+        overrides: Hydra's, with their lists of values.
+        say: called with each line about the sweep's way.
 
     Raises:
         BadInput: a cell's config is wrong; nothing has been launched.
@@ -178,7 +186,7 @@ def multirun(overrides: Sequence[str]) -> list[Cell]:
         callbacks.on_multirun_start(config=config, config_name=compose.CONFIG_NAME)
         context = HydraContext(config_loader=app.config_loader, callbacks=callbacks)
         sweeper = Plugins.instance().instantiate_sweeper(config=config, hydra_context=context, task_function=jobs.job)
-        once = sweeper.launcher = OnceLauncher(sweeper.launcher)
+        once = sweeper.launcher = OnceLauncher(sweeper.launcher, say)
         if hasattr(sweeper, "validate_batch_is_legal"):
             sweeper.validate_batch_is_legal = lambda batch: None  # `once` composes and checks every cell, fast
         arguments = OmegaConf.to_container(config.hydra.overrides.task, resolve=False)

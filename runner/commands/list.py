@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 
 from rich.console import Console
@@ -81,6 +82,9 @@ def _runs(runs: list[Record], limit: int) -> int:
 
 
 def console() -> Console:
-    """Standard output; wide where it is not a terminal, so that no line is folded into a pipe."""
-    found = Console()
+    """Standard output; wide where it is not a terminal, so that no line is folded into a pipe.
+
+    ``NO_COLOR`` (not empty) leaves out bold and dim too: nothing but text.
+    """
+    found = Console(color_system=None if os.environ.get("NO_COLOR") else "auto")
     return found if found.is_terminal else Console(width=200)

@@ -3,19 +3,16 @@
 from __future__ import annotations
 
 import argparse
-import subprocess
 import sys
 import time
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from hydra._internal.utils import get_args_parser
-from omegaconf import DictConfig
 
 from runner import compose, schema, stored
-from runner.errors import BadInput, RunnerError
+from runner.errors import BadInput
 from runner.identity import Identity
-from runner.store import trouble
-from runner.store.records import Record, Records, sqlite_path, uri_of
+from runner.store.records import Records, uri_of
 
 if TYPE_CHECKING:
     from runner.jobs import Cell
@@ -70,82 +67,29 @@ def _ask_hydra(parsed: argparse.Namespace, overrides: list[str]) -> int:
 
 
 def _run(identity: Identity, overrides: list[str]) -> int:
-    look_after_store(identity.config)
-    records = Records(uri_of(identity.config), identity.config["tracking"]["experiment"])
-    if not identity.config["rerun"] and (found := records.finished([identity.key]).get(identity.key)):
-        _say_existing(identity, found)
-        return 0
+    from runner.making import make_run
+    from runner.sweep_watch import to_stderr
+
     begun = time.perf_counter()
-    result = _through_hydra(overrides)
-    seconds = time.perf_counter() - begun
-    if result.status == "existing":  # another process made it while this one waited
-        print(f"{identity.title}: made by another process meanwhile: run {result.run_id}")
-        return 0
-    if result.status == "failed":
-        print(f"runner: {identity.title} failed: {result.reason}", file=sys.stderr)
-        if result.run_id:
-            print(f"  recorded as FAILED: runner show {result.run_id[:8]}", file=sys.stderr)
+    cell = make_run(identity, overrides, to_stderr)
+    if cell.status == "existing":
+        _say_existing(identity, cell)
+    elif cell.status == "failed":
+        print(f"runner: {identity.title} failed: {cell.reason}", file=sys.stderr)
+        if cell.run_id:
+            print(f"  recorded as FAILED: runner show {cell.run_id[:8]}", file=sys.stderr)
         return 1
-    _say_finished(identity, result, overrides, seconds)
+    else:
+        _say_finished(identity, cell, overrides, time.perf_counter() - begun)
     return 0
 
 
-def _through_hydra(overrides: list[str]) -> Cell:
-    """Run one job as Hydra does, with its callbacks and its job environment."""
-    from runner import jobs
-
-    caught: list[RunnerError] = []
-
-    def task(config: DictConfig) -> Any:
-        try:
-            return jobs.make(config)
-        except RunnerError as error:  # Hydra would print a second line
-            caught.append(error)
-            return None
-
-    returned = compose.hydra().run(compose.CONFIG_NAME, task, overrides)
-    if caught:
-        raise caught[0]
-    cell: Cell = returned.return_value
-    return cell
-
-
-def look_after_store(config: dict[str, Any]) -> None:
-    """Record what earlier commands left; build a missing store in another process while torch is imported."""
-    database = sqlite_path(uri_of(config))
-    if database is not None and trouble.is_new(database):
-        subprocess.Popen(
-            [sys.executable, "-m", "runner.store.template", str(database)],
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
-        )
-    from runner import attempt
-
-    home = config["home"]
-    for folder in attempt.unreadable(home):
-        try:
-            print(f"an attempt that can't be read is set aside in {attempt.set_aside(folder)}", file=sys.stderr)
-        except OSError:  # a folder that can't be written stays as it is; another process may have moved it
-            continue
-    if any(attempt.pending(home)):
-        from runner.store import writer
-
-        failed = []
-        for state, error in writer.recover(attempt.pending(home)):
-            if error:
-                failed.append(error)
-            else:
-                print(f"recorded an earlier run as {state.status}: {state.name}", file=sys.stderr)
-        if failed:
-            print(f"{len(failed)} earlier runs still wait to be recorded: {failed[0]}", file=sys.stderr)
-
-
-def _say_existing(identity: Identity, record: Record) -> None:
+def _say_existing(identity: Identity, cell: Cell) -> None:
     from runner.jobs import figures
 
-    stale = stored.is_stale(record, identity.config)
-    print(f"{identity.title}: {figures(record.metrics)}{_unofficial(identity)}")
-    print(f"  finished before: run {record.run_id[:8]}{' (stale: the code has changed since)' if stale else ''}")
+    run = (cell.run_id or "")[:8]
+    print(f"{identity.title}: {figures(cell.metrics)}{_unofficial(identity)}")
+    print(f"  finished before: run {run}{' (stale: the code has changed since)' if cell.stale else ''}")
     print("  again: add rerun=true")
 
 
@@ -169,14 +113,13 @@ def _unofficial(identity: Identity) -> str:
 
 
 def _sweep(overrides: list[str], explain: bool) -> int:
-    from runner import sweep
     from runner.commands import sweep_summary
+    from runner.making import make_sweep
+    from runner.sweep_watch import to_stderr
 
     if explain:
         raise BadInput("--explain goes with a single run, not with -m")
-    look_after_store(stored.store_config([line for line in overrides if line.startswith(stored.STORE_KEYS)]))
-    cells = sweep.multirun(overrides)
-    return sweep_summary.show(cells)
+    return sweep_summary.show(make_sweep(overrides, to_stderr))
 
 
 def _explain(identities: list[Identity]) -> int:

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-import statistics
 from collections import defaultdict
 from collections.abc import Sequence
 
-from runner.commands.make import look_after_store
 from runner.commands.paper_options import PaperOptions, describe
+from runner.durations import Durations
 from runner.identity import Identity
+from runner.making import look_after_store
 from runner.store.records import Record, Records, uri_of
+from runner.sweep_watch import to_stderr
 from runner.tables.measured import needed
 
 OWN = {
@@ -32,13 +33,13 @@ def main(arguments: list[str]) -> int:
     for_hydra = [line for line in options.overrides if line.startswith("hydra")]
     wanted = needed(options.expanded, for_runs, tables)
     identities = list(wanted.values())
-    look_after_store(identities[0].config)
+    look_after_store(identities[0].config, to_stderr)
     if dry:
         return _say(wanted)
-    from runner import sweep
     from runner.commands import sweep_summary
+    from runner.sweep import launch
 
-    status = sweep_summary.show(sweep.launch([list(line) for line in wanted], for_hydra))
+    status = sweep_summary.show(launch([list(line) for line in wanted], for_hydra, to_stderr))
     print(
         f"next: runner table paper={options.expanded.name} scale={options.expanded.scale} {' '.join(for_runs)}".rstrip()
     )
@@ -48,12 +49,12 @@ def main(arguments: list[str]) -> int:
 def _say(wanted: dict[tuple[str, ...], Identity]) -> int:
     records = _records(list(wanted.values()))
     finished = {record.key for record in records}
-    times = _times(records)
+    times = Durations.of(records)
     missing = [(line, identity) for line, identity in wanted.items() if identity.key not in finished]
     total, unknown = 0.0, 0
     groups: dict[str, list[float | None]] = defaultdict(list)
     for line, identity in missing:
-        groups[" ".join(line[:-1])].append(_estimate(identity, times))
+        groups[" ".join(line[:-1])].append(times.estimate(identity.choices))
     for name, seconds in groups.items():
         known = [value for value in seconds if value is not None]
         total += sum(known)
@@ -68,22 +69,3 @@ def _say(wanted: dict[tuple[str, ...], Identity]) -> int:
 def _records(identities: Sequence[Identity]) -> list[Record]:
     stores = {(uri_of(identity.config), identity.config["tracking"]["experiment"]) for identity in identities}
     return [record for uri, experiment in stores for record in Records(uri, experiment).finished().values()]
-
-
-Place = tuple[str, ...]
-
-
-def _times(records: Sequence[Record]) -> dict[Place, float]:
-    """Median seconds of finished runs by (method, dataset, model), by (method, dataset) and by (method)."""
-    found: dict[Place, list[float]] = defaultdict(list)
-    for record in records:
-        if record.end_ms is not None:
-            names = tuple(record.tags.get(f"runner.{part}", "") for part in ("method", "dataset", "model"))
-            for length in (3, 2, 1):
-                found[names[:length]].append((record.end_ms - record.start_ms) / 1000)
-    return {place: statistics.median(seconds) for place, seconds in found.items()}
-
-
-def _estimate(identity: Identity, times: dict[Place, float]) -> float | None:
-    names = tuple(identity.choices[part] for part in ("method", "dataset", "model"))
-    return next((times[names[:length]] for length in (3, 2, 1) if names[:length] in times), None)

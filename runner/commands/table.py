@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 
 from rich.console import Console
@@ -11,12 +12,15 @@ from rich.table import Table
 from runner.commands.list import console
 from runner.commands.paper_options import PaperOptions, describe
 from runner.tables import render
+from runner.tables.curves import sparklines
 from runner.tables.measured import FAILS, HOLDS, Measured, measure
 
 OWN = {
     "write": "folder for <paper>.md, .tex, .csv and .json; a file name with one of these endings writes that alone",
     "format": "print md, tex, csv or json instead of the terminal's tables",
 }
+UNBOUNDED = 10_000
+"""Characters: wider than any table."""
 STYLES = {HOLDS: "green", FAILS: "bold red"}
 
 
@@ -60,13 +64,25 @@ def _print(measured: Measured, to: Console) -> None:
         to.print(claims)
         for line in render.tried(measured):
             to.print(f"  {line}", highlight=False)
-    for name, table in measured.expanded.paper.tables.items():
-        headings, rows = render.table_rows(measured, name)
-        shown = Table(title=table.title, title_justify="left", box=None, pad_edge=False)
-        for number, text in enumerate(headings):
-            shown.add_column(text, justify="right" if number else "left", overflow="fold")
-        for row in rows:
-            shown.add_row(*row)
-        to.print(shown)
-        for line in render.notes(measured, name):
+    curves = sparklines(measured) if to.is_terminal and to.encoding.startswith("utf") else {}
+    for name in measured.expanded.paper.tables:
+        notes = render.notes(measured, name)
+        drawn = _table(measured, name)
+        if any(curve.strip() for place, curve in curves.items() if place[0] == name):
+            with_curves = _table(measured, name, curves)
+            if to.measure(with_curves, options=to.options.update(width=UNBOUNDED)).maximum <= to.width:
+                drawn = with_curves
+                notes.append("Curves: validation over the epochs, mean over the seeds, each on a scale of its own.")
+        to.print(drawn)
+        for line in notes:
             to.print(f"  {line}", style="dim", highlight=False)
+
+
+def _table(measured: Measured, name: str, curves: Mapping[tuple[str, str, str], str] | None = None) -> Table:
+    headings, rows = render.table_rows(measured, name, curves)
+    shown = Table(title=measured.expanded.paper.tables[name].title, title_justify="left", box=None, pad_edge=False)
+    for number, text in enumerate(headings):
+        shown.add_column(text, justify="right" if number else "left", overflow="fold")
+    for row in rows:
+        shown.add_row(*row)
+    return shown

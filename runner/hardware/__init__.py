@@ -1,0 +1,1 @@
+"""Hardware that runs are made on, and what it measures."""

@@ -6,12 +6,13 @@ unknown schema and any other store are read through MLflow's client.
 
 from __future__ import annotations
 
+import json
 import sqlite3
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from runner.errors import BadInput
 from runner.store import trouble
@@ -20,6 +21,10 @@ KEY_TAG = "runner.key"
 KIND_TAG = "runner.kind"
 SUPERSEDED_TAG = "runner.superseded"
 SQLITE = "sqlite:///"
+
+Answer = TypeVar("Answer")
+History = dict[str, list[tuple[int, float]]]
+"""Of one run: (step, value) by metric, in the order of the steps."""
 
 
 @dataclass(frozen=True)
@@ -92,18 +97,42 @@ class Records:
             raise BadInput(f"'{run_id}' begins {len(matching)} runs' ids; give more of it")
         return matching[0]
 
+    def histories(self, run_ids: Sequence[str], names: Collection[str] | None = None) -> dict[str, History]:
+        """What runs logged over their steps, by run id; a run that logged none of it has an empty history.
+
+        Args:
+            run_ids: whole ids.
+            names: only these metrics (``layer1/val_acc``); None: all.
+
+        Raises:
+            StoreUnavailable: the store can't be read.
+        """
+        return self._ask(
+            lambda path: _histories_sqlite(self.uri, path, run_ids, names),
+            lambda: self._histories_client(run_ids, names),
+            {run_id: {} for run_id in run_ids},
+        )
+
     def _read(self, status: str | None = None, run_id: str = "") -> Iterator[Record]:
+        return self._ask(
+            lambda path: iter(self._read_sqlite(path, status, run_id)),
+            lambda: self._read_client(status, run_id),
+            iter(()),
+        )
+
+    def _ask(self, sqlite: Callable[[Path], Answer], client: Callable[[], Answer], nothing: Answer) -> Answer:
+        """The file's own answer, or the client's where the store is no file or its schema is another one."""
         path = sqlite_path(self.uri)
         if path is None:
-            return self._read_client(status, run_id)
+            return client()
         if trouble.is_new(path):
-            return iter(())
+            return nothing
         try:
-            return iter(self._read_sqlite(path, status, run_id))
+            return sqlite(path)
         except sqlite3.Error as error:
             if "no such" in str(error):  # a schema that this query doesn't know
                 trouble.demand_schema(self.uri, path)
-                return self._read_client(status, run_id)
+                return client()
             raise trouble.unavailable(self.uri, error) from error
 
     def _read_sqlite(self, path: Path, status: str | None, run_id: str) -> Iterable[Record]:
@@ -113,10 +142,7 @@ class Records:
             condition += " AND r.status = ?"
             values.append(status)
         source = f"FROM runs r JOIN experiments e USING (experiment_id) WHERE {condition}"
-        wait = trouble.wait_seconds(self.uri)
-        with closing(
-            sqlite3.connect(trouble.read_only(path), uri=True, timeout=wait, isolation_level=None)
-        ) as database:
+        with closing(_open(self.uri, path)) as database:
             database.execute("BEGIN")  # the three queries see one state, whoever writes meanwhile
             runs = database.execute(
                 f"SELECT r.run_uuid, r.status, r.start_time, r.end_time, r.artifact_uri {source}", values
@@ -161,3 +187,44 @@ class Records:
                 token = page.token
                 if not token:
                     break
+
+    def _histories_client(self, run_ids: Sequence[str], names: Collection[str] | None) -> dict[str, History]:
+        from runner.store.client import connect, unavailable
+
+        found: dict[str, History] = {}
+        with unavailable(self.uri):
+            client = connect(self.uri)
+            for run_id in run_ids:
+                logged = client.get_run(run_id).data.metrics
+                chosen = [name for name in logged if names is None or name in names]
+                metrics = {name: client.get_metric_history(run_id, name) for name in chosen}
+                found[run_id] = {
+                    name: sorted({point.step: point.value for point in points}.items())
+                    for name, points in metrics.items()
+                }
+        return found
+
+
+def _open(uri: str, path: Path) -> sqlite3.Connection:
+    wait = trouble.wait_seconds(uri)
+    return sqlite3.connect(trouble.read_only(path), uri=True, timeout=wait, isolation_level=None)
+
+
+def _histories_sqlite(
+    uri: str, path: Path, run_ids: Sequence[str], names: Collection[str] | None
+) -> dict[str, History]:
+    found: dict[str, History] = {run_id: {} for run_id in run_ids}
+    condition = "run_uuid IN (SELECT value FROM json_each(?))"
+    values = [json.dumps(list(run_ids))]
+    if names is not None:
+        condition += " AND key IN (SELECT value FROM json_each(?))"
+        values.append(json.dumps(list(names)))
+    with closing(_open(uri, path)) as database:
+        for uuid, name, step, value in database.execute(
+            f"SELECT run_uuid, key, step, value FROM metrics WHERE {condition} ORDER BY step, timestamp", values
+        ):
+            points = found[uuid].setdefault(name, [])
+            if points and points[-1][0] == step:  # logged again: the latter counts
+                points.pop()
+            points.append((step, value))
+    return found

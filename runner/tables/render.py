@@ -6,7 +6,7 @@ import csv
 import io
 import json
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -82,8 +82,13 @@ def difference(value: Value, digits: int) -> str:
 Row = list[str]
 
 
-def table_rows(measured: Measured, name: str) -> tuple[Row, list[Row]]:
-    """Headings and rows: for each column what was published (if anything was), ours, the difference, n."""
+def table_rows(
+    measured: Measured, name: str, beside: Mapping[tuple[str, str, str], str] | None = None
+) -> tuple[Row, list[Row]]:
+    """Headings and rows: for each column what was published (if anything was), ours, the difference, n.
+
+    ``beside``: text that follows ours, by cell.
+    """
     table = measured.expanded.paper.tables[name]
     shown = [column.label for column in table.columns]
     public = {label for columns in table.published.values() for label in columns}
@@ -101,7 +106,7 @@ def table_rows(measured: Measured, name: str) -> tuple[Row, list[Row]]:
                 if value is None
                 else [
                     published(value, table.digits),
-                    ours(value, table.digits),
+                    ours(value, table.digits) + (f" {beside[name, row, label]}" if beside else ""),
                     difference(value, table.digits),
                 ]
             )
@@ -253,16 +258,28 @@ def as_json(measured: Measured) -> str:
     return json.dumps(as_data(measured), indent=1, ensure_ascii=False) + "\n"
 
 
+def cell_rows(measured: Measured) -> list[dict[str, Any]]:
+    """A flat dict a cell."""
+    names = ["table", "row", "column", "metric", "mean", "std", "n", "difference", "command"]
+    return [
+        {
+            **{name: cell[name] for name in names},
+            "published_mean": content.get("mean"),
+            "published_std": content.get("std"),
+            "comparable": content.get("comparable", True) if content else None,
+        }
+        for cell in _cells(measured)
+        for content in [cell["published"] or {}]
+    ]
+
+
 def as_csv(measured: Measured) -> str:
     """A line a cell."""
     out = io.StringIO()
-    writer = csv.writer(out)
-    names = ["table", "row", "column", "metric", "mean", "std", "n", "difference", "command"]
-    writer.writerow([*names, "published_mean", "published_std", "comparable"])
-    for cell in _cells(measured):
-        content = cell["published"] or {}
-        comparable = content.get("comparable", True) if content else ""
-        writer.writerow([*(cell[name] for name in names), content.get("mean"), content.get("std"), comparable])
+    rows = cell_rows(measured)
+    writer = csv.DictWriter(out, fieldnames=list(rows[0]))
+    writer.writeheader()
+    writer.writerows(rows)
     return out.getvalue()
 
 

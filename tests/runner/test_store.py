@@ -119,6 +119,28 @@ def test_long_histories_are_thinned_and_kept_whole_as_an_artefact(tmp_path: Path
     assert writer.artifact(uri, record.run_id, "history/metrics.jsonl", tmp_path).read_text().count("\n") == 5000
 
 
+def test_histories_are_those_that_were_logged(tmp_path: Path) -> None:
+    uri = f"sqlite:///{tmp_path}/m.db"
+    for key in ("a", "b"):
+        made = attempt(tmp_path, uri, key)
+        for step in range(1, 13):
+            made.log({"train/loss": 1 / step}, step, 12)
+        made.log({"train/val_acc": 0.5}, 4, 12)
+        made.state.status = "FINISHED"
+        writer.end(made)
+    records = Records(uri, "runner")
+    ids = [record.run_id for record in records.finished().values()]
+    histories = records.histories(ids)
+    assert histories.keys() == set(ids)
+    for history in histories.values():
+        assert history["train/loss"] == [(step, 1 / step) for step in range(1, 13)]
+        assert history["train/val_acc"] == [(4, 0.5)]
+    named = records.histories(ids[:1], ["train/val_acc", "absent"])
+    assert named == {ids[0]: {"train/val_acc": [(4, 0.5)]}}
+    assert Records(f"sqlite:///{tmp_path}/none.db", "runner").histories(["x"]) == {"x": {}}
+    assert records._histories_client(ids, None) == histories
+
+
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """A real MLflow tracking server on loopback."""

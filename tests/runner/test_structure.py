@@ -142,6 +142,7 @@ def test_the_wheel_holds_everything_and_nothing_at_top_level_but_runner(tmp_path
     for folder, place in {"runner": "runner", "methods": "runner/methods", "datasets": "runner/datasets"}.items():
         for path in modules(folder):
             assert f"{place}/{path.relative_to(ROOT / folder).as_posix()}" in names
+    assert {"runner/py.typed", "runner/__init__.pyi"} <= set(names)
     for path in (ROOT / "conf").rglob("*.yaml"):
         assert f"runner/conf/{path.relative_to(ROOT / 'conf').as_posix()}" in names
     target = tmp_path / "site"
