@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 SOURCES := pyproject.toml setup.py constraints.txt
 
-.PHONY: run test test-slow lint format bench lock clean
+.PHONY: run test test-slow test-faults lint format bench lock clean
 
 run: $(VENV)/.installed
 	$(BIN)/runner method=forwardgnn dataset=cora
@@ -15,6 +15,9 @@ test: $(VENV)/.installed-dev
 
 test-slow: $(VENV)/.installed-dev
 	$(BIN)/python -m pytest -n auto -m slow
+
+test-faults: $(VENV)/.installed-dev
+	$(BIN)/python -m pytest -n auto -m faults
 
 lint: $(VENV)/.installed-dev
 	$(BIN)/ruff check .

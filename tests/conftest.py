@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import time
+from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -94,3 +96,38 @@ def child(forkserver: multiprocessing.context.ForkServerContext) -> Callable[...
         return process.exitcode
 
     return call
+
+
+FAULTS = "faults"
+counted: dict[str, Counter[str]] = {}
+"""Faults by kind and outcome, summed over all tests and all of xdist's workers."""
+seconds: Counter[str] = Counter()
+
+
+@pytest.fixture
+def count_fault(record_property: Callable[[str, object], None]) -> Iterator[Callable[[str, str], None]]:
+    """``count_fault(kind, outcome)``: one fault and what became of it; the session's end prints the sums."""
+    found: dict[str, Counter[str]] = {}
+    begun = time.monotonic()
+
+    def count(kind: str, outcome: str) -> None:
+        found.setdefault(kind, Counter())[outcome] += 1
+
+    yield count
+    record_property(FAULTS, {"counts": found, "seconds": time.monotonic() - begun})
+
+
+def pytest_runtest_logreport(report: pytest.TestReport) -> None:
+    if report.when == "teardown":
+        for faults in (value for name, value in report.user_properties if name == FAULTS):
+            for kind, outcomes in faults["counts"].items():
+                counted.setdefault(kind, Counter()).update(outcomes)
+                seconds[kind] += faults["seconds"]
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    if counted:
+        terminalreporter.section("faults")
+    for kind, outcomes in sorted(counted.items()):
+        told = ", ".join(f"{outcome} {number}" for outcome, number in sorted(outcomes.items()))
+        terminalreporter.line(f"{kind:<28} {outcomes.total():>5}  in {seconds[kind]:6.1f} s:  {told}")
