@@ -107,11 +107,12 @@ seconds: Counter[str] = Counter()
 @pytest.fixture
 def count_fault(record_property: Callable[[str, object], None]) -> Iterator[Callable[[str, str], None]]:
     """``count_fault(kind, outcome)``: one fault and what became of it; the session's end prints the sums."""
-    found: dict[str, Counter[str]] = {}
+    found: dict[str, dict[str, int]] = {}  # plain: xdist carries nothing else
     begun = time.monotonic()
 
     def count(kind: str, outcome: str) -> None:
-        found.setdefault(kind, Counter())[outcome] += 1
+        outcomes = found.setdefault(kind, {})
+        outcomes[outcome] = outcomes.get(outcome, 0) + 1
 
     yield count
     record_property(FAULTS, {"counts": found, "seconds": time.monotonic() - begun})
