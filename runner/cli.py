@@ -8,7 +8,7 @@ import sys
 import traceback
 from collections.abc import Sequence
 
-from runner.errors import BadInput, Interrupted, RunnerError, nearest
+from runner.errors import BadInput, Interrupted, RunnerError, nearest, one_line
 
 COMMANDS = {
     "list": "methods, datasets, models, hardware or runs: what there is",
@@ -74,7 +74,7 @@ def status(arguments: list[str]) -> int:
     except Exception as error:  # the last line of defence: whatever it is, it is told in one line
         if os.environ.get(TRACEBACK_VARIABLE):
             raise
-        reason = " ".join(str(error).split())
+        reason = one_line(str(error))
         print(f"runner: unexpected {type(error).__name__}: {reason} (--traceback shows where)", file=sys.stderr)
         return 1
 
@@ -82,7 +82,7 @@ def status(arguments: list[str]) -> int:
 def _tell(error: RunnerError) -> int:
     if os.environ.get(TRACEBACK_VARIABLE):
         traceback.print_exception(error)
-    print(f"runner: {error}", file=sys.stderr)
+    print(f"runner: {one_line(str(error))}", file=sys.stderr)
     return error.exit_status
 
 

@@ -11,7 +11,7 @@ from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 
 from runner import compose, signals, stored
-from runner.errors import RunnerError
+from runner.errors import RunnerError, one_line
 from runner.identity import Identity
 
 PERCENT = ("_acc", "_auc")
@@ -81,7 +81,7 @@ def job(config: DictConfig) -> dict[str, Any]:
         cell = make(config)
     except RunnerError as error:
         cell = Cell("", task, "", config.seed, "failed", None, reason=str(error))
-    told = cell.reason if cell.status == "failed" else figures(cell.metrics)
+    told = one_line(cell.reason) if cell.status == "failed" else figures(cell.metrics)
     print(f"#{HydraConfig.get().job.num} {' '.join(task)}: {cell.status}  {told}", file=sys.stderr, flush=True)
     return asdict(cell)
 

@@ -79,10 +79,17 @@ def validate(config: dict[str, Any]) -> dict[str, Any]:
     return checked
 
 
+def validate_some(values: dict[str, Any]) -> dict[str, Any]:
+    """The same for some of the top level's keys alone."""
+    _refuse_endless(values)
+    return _convert(values, {key: kind for key, kind in TOP_LEVEL.items() if key in values}, "")
+
+
 def validate_section(section: str, values: dict[str, Any]) -> dict[str, Any]:
     """The same for one section (``method``, ``dataset``, …), against the constructor that it names."""
     if "_target_" not in values:
         raise BadInput(f"{section}: its YAML has no _target_")
+    _convert({"_target_": values["_target_"]}, {"_target_": str}, section)  # the other types depend on it
     metadata = {key: METADATA[key] for key in METADATA if key in values}
     return _convert(values, metadata | fields(values["_target_"]), section)
 

@@ -137,7 +137,7 @@ def launch(lines: Sequence[list[str]], for_hydra: Sequence[str]) -> list[Cell]:
         config.hydra.mode = RunMode.MULTIRUN
         context = HydraContext(config_loader=app.config_loader, callbacks=Callbacks(config))
         inner = Plugins.instance().instantiate_launcher(config=config, hydra_context=context, task_function=jobs.job)
-    except compose.ERRORS as error:
+    except compose.COMPOSING as error:
         raise compose.bad_input(error, overrides) from error
     once = OnceLauncher(inner)
     with _closing(once), signals.raised():
@@ -173,7 +173,7 @@ def multirun(overrides: Sequence[str]) -> list[Cell]:
         if hasattr(sweeper, "validate_batch_is_legal"):
             sweeper.validate_batch_is_legal = lambda batch: None  # `once` composes and checks every cell, fast
         arguments = OmegaConf.to_container(config.hydra.overrides.task, resolve=False)
-    except compose.ERRORS as error:
+    except compose.COMPOSING as error:
         raise compose.bad_input(error, overrides) from error
     with _closing(once), signals.raised():
         try:

@@ -12,7 +12,7 @@ from hydra._internal.utils import get_args_parser
 from omegaconf import DictConfig
 
 from runner import compose, schema, stored
-from runner.errors import BadInput, RunnerError
+from runner.errors import BadInput, RunnerError, one_line
 from runner.identity import Identity
 from runner.store.records import Record, Records, sqlite_path, uri_of
 
@@ -63,7 +63,7 @@ def _ask_hydra(parsed: argparse.Namespace, overrides: list[str]) -> int:
             app.hydra_help(compose.CONFIG_NAME, get_args_parser(), parsed)
         else:
             app.shell_completion(compose.CONFIG_NAME, overrides)
-    except compose.ERRORS as error:
+    except compose.COMPOSING as error:
         raise compose.bad_input(error, overrides) from error
     return 0
 
@@ -81,7 +81,7 @@ def _run(identity: Identity, overrides: list[str]) -> int:
         print(f"{identity.title}: made by another process meanwhile: run {result.run_id}")
         return 0
     if result.status == "failed":
-        print(f"runner: {identity.title} failed: {result.reason}", file=sys.stderr)
+        print(f"runner: {identity.title} failed: {one_line(result.reason)}", file=sys.stderr)
         if result.run_id:
             print(f"  recorded as FAILED: runner show {result.run_id[:8]}", file=sys.stderr)
         return 1
