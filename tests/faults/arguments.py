@@ -18,12 +18,26 @@ NASTY = [
     *("${seed}", "${method.lr}", "${method}", "${dataset}", "${nope}", "${}", "${", "${.}", "${..}", "${.a.b}", "$"),
     *("${${seed}}", "${oc.env:X}", "${oc.env:X,3}", "${oc.env:PATH}", "${nope:1}", "${add:1,2}", "${add:a,1}"),
     *("${mul:2}", "${mul:2,3}", "${now:%Y}", "${hydra:runtime.cwd}", "${hydra:nope}", "${choices.method}", "\\${seed}"),
-    *("${oc.select:method.lr}", "${oc.create:{a:1}}", "${oc.decode:'{'}", "${oc.decode:seed}", "${oc.dict.keys:method}"),
+    *(
+        "${oc.select:method.lr}",
+        "${oc.create:{a:1}}",
+        "${oc.decode:'{'}",
+        "${oc.decode:seed}",
+        "${oc.dict.keys:method}",
+    ),
     *("range(3)", "range(1,2,0)", "choice(1,2)", "interval(0,1)", "glob(*)", "sort(3,1)", "shuffle(1,2)", "tag(a,1)"),
     *("int(x)", "int(3)", "str(1)", "json_str({a:1})", "float(a)", "bool(3)", "cast(1)", "f(x)", "1,2", "a,b,c"),
     *("\udcff", "ä", "日本語", "🧪", "\u202eabc", "a\u0301", "/dev/null/x", "/proc/nope/x", "a/b/../c", "~", "~nobody"),
     *("id:", "id:abc", "method=toy dataset=toy_data", "method=toy", "method=student dataset=toy_data model=none"),
-    *("sqlite://", "sqlite:///", "sqlite:///x.db", "sqlite:///x.db?mode=ro", "http://[::1]:9", "ftp://x", "file:///dev/null"),
+    *(
+        "sqlite://",
+        "sqlite:///",
+        "sqlite:///x.db",
+        "sqlite:///x.db?mode=ro",
+        "http://[::1]:9",
+        "ftp://x",
+        "file:///dev/null",
+    ),
     *("os.system", "runner.run.Run", "runner.nope.Nope", "runner.methods.graph.backprop.Backprop", "toy_methods.Toy"),
 ]
 FLAGS = [
@@ -54,10 +68,48 @@ def keys(**chosen: str) -> dict[str, object]:
 
 
 ODD = [
-    *("method.lrr", "method.lr.x", "method.epochs[0]", "nope", "method", "method.", ".method", "", ".", "a..b", "hydra"),
-    *("hydra.run.dir", "hydra.sweep.dir", "hydra.job.chdir", "hydra.verbose", "hydra.mode", "hydra.nope", "hydra.job.name"),
-    *("hydra/launcher", "hydra/sweeper", "hydra.job.env_set.X", "hydra.output_subdir", "choices", "defaults", "method@x"),
-    *("method@x:y", "toy@_global_", "a." * 500 + "a", "method/toy", "a/b", "ä", "$x", "dataset@method", "tracking.uri.x"),
+    *(
+        "method.lrr",
+        "method.lr.x",
+        "method.epochs[0]",
+        "nope",
+        "method",
+        "method.",
+        ".method",
+        "",
+        ".",
+        "a..b",
+        "hydra",
+    ),
+    *(
+        "hydra.run.dir",
+        "hydra.sweep.dir",
+        "hydra.job.chdir",
+        "hydra.verbose",
+        "hydra.mode",
+        "hydra.nope",
+        "hydra.job.name",
+    ),
+    *(
+        "hydra/launcher",
+        "hydra/sweeper",
+        "hydra.job.env_set.X",
+        "hydra.output_subdir",
+        "choices",
+        "defaults",
+        "method@x",
+    ),
+    *(
+        "method@x:y",
+        "toy@_global_",
+        "a." * 500 + "a",
+        "method/toy",
+        "a/b",
+        "ä",
+        "$x",
+        "dataset@method",
+        "tracking.uri.x",
+    ),
 ]
 """Keys that are none, or Hydra's own."""
 
@@ -119,7 +171,14 @@ def real_runs(draw: st.DrawFn, graph: str) -> list[str]:
     model = draw(st.sampled_from(["gcn", "gcn", "sage", "gat", "mlp"]))
     sections = keys(method=method, model=model, hardware="cpu", dataset="file")
     known = {key: sections[key] for key in sections if key.startswith(("method.", "model.", "hardware.", "dataset."))}
-    chosen = [f"method={method}", "dataset=file", f"dataset.path={graph}", f"model={model}", "limit=1", "progress=false"]
+    chosen = [
+        f"method={method}",
+        "dataset=file",
+        f"dataset.path={graph}",
+        f"model={model}",
+        "limit=1",
+        "progress=false",
+    ]
     return [*chosen, *draw(st.lists(override(known), min_size=1, max_size=2))]
 
 
@@ -140,7 +199,9 @@ def asked(draw: st.DrawFn) -> list[str]:
 def sweeps(draw: st.DrawFn) -> list[str]:
     """Two or three toy runs, or what looks like it."""
     known = keys(method="toy", dataset="toy_data")
-    axis = draw(st.sampled_from(["seed=0,1", "seed=range(2)", "method.lr=0.1,0.2", "method.lr=choice(1,2)", "seed=[0,1],2"]))
+    axis = draw(
+        st.sampled_from(["seed=0,1", "seed=range(2)", "method.lr=0.1,0.2", "method.lr=choice(1,2)", "seed=[0,1],2"])
+    )
     launcher = draw(st.sampled_from([[], [], [], ["hydra/launcher=joblib"], ["hydra/launcher=nope"]]))
     return ["-m", *TOY, axis, *launcher, *draw(st.lists(override(known), max_size=2))]
 
@@ -150,8 +211,15 @@ def commands(draw: st.DrawFn) -> list[str]:
     """A subcommand with right and odd arguments; none that serves or downloads."""
     known = keys()
     papers = st.sampled_from(["paper=toy", "paper=toy", "paper=forwardgnn", "paper=nope", "paper="])
-    dry, store = "dry_run=true", st.one_of(override({"home": "", "tracking.uri": None, "tracking.experiment": ""}), values())
-    odd = draw(st.lists(st.one_of(store, override(known), st.sampled_from(["--help", "--yes", "--limit", "--limit=x"])), max_size=2))
+    dry, store = (
+        "dry_run=true",
+        st.one_of(override({"home": "", "tracking.uri": None, "tracking.experiment": ""}), values()),
+    )
+    odd = draw(
+        st.lists(
+            st.one_of(store, override(known), st.sampled_from(["--help", "--yes", "--limit", "--limit=x"])), max_size=2
+        )
+    )
     name = draw(st.sampled_from([name for name in COMMANDS if name not in ("ui", "validate", "data", "doctor")]))
     word = draw(values())
     fixed = {
@@ -159,7 +227,10 @@ def commands(draw: st.DrawFn) -> list[str]:
         "show": [word],
         "diff": [word, draw(values())],
         "reproduce": [draw(papers), dry],
-        "table": [draw(papers), draw(st.sampled_from(["format=md", "format=json", "format=x", "write=x.md", "scale=x", "scale=full"]))],
+        "table": [
+            draw(papers),
+            draw(st.sampled_from(["format=md", "format=json", "format=x", "write=x.md", "scale=x", "scale=full"])),
+        ],
         "cite": [draw(papers)],
         "export": [draw(st.sampled_from(["out.zip", "/dev/null/x.zip", ".", "out", ""])), "--paper=toy"],
         "import": [draw(st.sampled_from(["out", "out.zip", ".", "/dev/null", "runs/mlflow.db", "nope"]))],

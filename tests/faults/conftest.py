@@ -20,7 +20,12 @@ from tests.conftest import TOY, Result, _in_child
 MEMORY_BYTES = 6 << 30
 PATIENCE_SECONDS = 20.0
 """After which a run that goes on is asked to end, as a user would with Ctrl-C."""
-OFFLINE = {"PIP_NO_INDEX": "1", "npm_config_offline": "true", "http_proxy": "http://[::1]:9", "https_proxy": "http://[::1]:9"}
+OFFLINE = {
+    "PIP_NO_INDEX": "1",
+    "npm_config_offline": "true",
+    "http_proxy": "http://[::1]:9",
+    "https_proxy": "http://[::1]:9",
+}
 
 Background = Callable[[list[str], Path], BaseProcess]
 Captured = Callable[[list[str]], Result]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import shlex
 from collections.abc import Callable
 from pathlib import Path
@@ -17,7 +16,12 @@ from tests.faults.conftest import Captured
 
 COUNT = 200
 PARTS = [pytest.param(0), *(pytest.param(part, marks=pytest.mark.faults) for part in range(1, 11))]
-QUIET = [HealthCheck.too_slow, HealthCheck.function_scoped_fixture, HealthCheck.large_base_example, HealthCheck.data_too_large]
+QUIET = [
+    HealthCheck.too_slow,
+    HealthCheck.function_scoped_fixture,
+    HealthCheck.large_base_example,
+    HealthCheck.data_too_large,
+]
 
 
 @pytest.fixture
