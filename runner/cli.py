@@ -71,6 +71,12 @@ def status(arguments: list[str]) -> int:
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
+    except OSError as error:  # a place that was named and can't be used, or a machine that has no more to give
+        reason = error.strerror or str(error)
+        place = error.filename
+        return _tell(BadInput(f"{reason}: {place}; name another place") if place else RunnerError(reason))
+    except MemoryError:
+        return _tell(RunnerError("not enough memory for what was asked for; ask for less"))
     except Exception as error:  # the last line of defence: whatever it is, it is told in one line
         if os.environ.get(TRACEBACK_VARIABLE):
             raise

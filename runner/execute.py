@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
+import errno
 import json
 import math
 import random
+import sys
 import time
 import traceback
 from collections.abc import Sequence
@@ -18,9 +21,9 @@ import torch
 import yaml
 
 from runner import code_fingerprint, environment, registry, stored
-from runner.attempt import Attempt, AttemptState, folder_of, locked
+from runner.attempt import Attempt, AttemptState, folder_of, locked, set_aside
 from runner.contracts import Method, Task
-from runner.errors import BadInput, CorruptData, Diverged, Interrupted, RunnerError, StoreUnavailable
+from runner.errors import BadInput, CorruptData, Diverged, Interrupted, RunFailed, RunnerError, StoreUnavailable
 from runner.hardware.torch_device import TorchDevice
 from runner.identity import ID_PREFIX, Identity, canonical, differences
 from runner.loops import Loops, save_whole
@@ -31,6 +34,8 @@ from runner.store.records import KEY_TAG, KIND_TAG, Record, Records, uri_of
 
 CHECKPOINT = "model.pt"
 UNOFFICIAL_TAG = "runner.unofficial"
+FULL = (errno.ENOSPC, errno.EDQUOT)
+"""What the system says where a disk is full."""
 
 
 @dataclass(frozen=True)
@@ -59,7 +64,9 @@ def make_exist(identity: Identity, overrides: Sequence[str]) -> Outcome:
     Raises:
         BadInput: something about the config shows only now (a missing device, a split that isn't there).
         DataUnavailable, CorruptData: the data can't be had.
-        StoreUnavailable: the store can't be asked.
+        StoreUnavailable: the store can't be asked, or is of another schema. One that can be read, but not written
+            now, gets the run later.
+        RunFailed: neither the store nor the disk could take the result.
         Interrupted: Ctrl-C or SIGTERM; the attempt is KILLED and resumable.
     """
     config = identity.config
@@ -68,14 +75,19 @@ def make_exist(identity: Identity, overrides: Sequence[str]) -> Outcome:
     if not config["rerun"] and (found := existing(identity, records)):
         return found
     with locked(config["home"], uri, identity.key):
+        kept = Attempt.load(folder_of(config["home"], identity.key))
+        waiting = kept if kept is not None and kept.state.status == "FINISHED" else None
+        note = _record(waiting) if waiting else ""
         superseded = records.finished([identity.key]).get(identity.key)
         if superseded and not config["rerun"]:
             return existing_outcome(identity, superseded)
+        if waiting and note:
+            if config["rerun"]:
+                raise StoreUnavailable(f"the finished run of this key must be recorded before it is made again: {note}")
+            return Outcome(identity, "finished", None, waiting.state.metrics, note)
+        writer.check(uri)
         references = _references(identity, overrides, records)
-        outcome = _Attempt(identity, overrides, records, references).make()
-        if superseded and outcome.status == "finished":
-            writer.supersede(uri, superseded.run_id)
-        return outcome
+        return _Attempt(identity, overrides, records, references, superseded).make()
 
 
 def existing(identity: Identity, records: Records) -> Outcome | None:
@@ -184,6 +196,27 @@ def _make_run(
     return run, loops
 
 
+def _record(attempt: Attempt) -> str:
+    """Give the store an attempt that ended; a store that can't take it is told of, and the folder keeps it.
+
+    Raises:
+        RunFailed: the folder can't keep a finished run either.
+    """
+    attempt.flush()
+    attempt.save()
+    try:
+        writer.end(attempt)
+    except StoreUnavailable as error:
+        if attempt.trouble and attempt.state.status == "FINISHED":
+            figures = ", ".join(f"{name} {value:.6g}" for name, value in attempt.state.metrics.items())
+            raise RunFailed(
+                f"the result can't be kept: {error}; nor does {attempt.folder} take it: {attempt.trouble}; "
+                f"it was: {figures}"
+            ) from error
+        return f"{error}; the run is kept in {attempt.folder} and recorded by the next command"
+    return ""
+
+
 def upload_quietly(attempt: Attempt) -> None:
     """Upload what is there; a store that is away now gets it at the end."""
     try:
@@ -196,12 +229,18 @@ class _Attempt:
     """Makes one run and records it."""
 
     def __init__(
-        self, identity: Identity, overrides: Sequence[str], records: Records, references: dict[str, FinishedRun]
+        self,
+        identity: Identity,
+        overrides: Sequence[str],
+        records: Records,
+        references: dict[str, FinishedRun],
+        superseded: Record | None,
     ) -> None:
         self.identity = identity
         self.config = identity.config
         self.records = records
         self.references = references
+        self.superseded = superseded
         self.hardware: TorchDevice = registry.build(self.config["hardware"])
         self.hardware.check()
         self.task = load_task(identity, self.hardware)
@@ -213,6 +252,8 @@ class _Attempt:
         folder = folder_of(config["home"], identity.key)
         code = code_fingerprint.of_sections(config)
         left = Attempt.load(folder)
+        if left is None and (folder / "attempt.json").exists():
+            set_aside(folder)
         if left is not None and left.state.code == code and left.state.status in ("KILLED", "RUNNING"):
             state = left.state
         else:
@@ -222,10 +263,16 @@ class _Attempt:
             state = AttemptState(identity.key, self.records.uri, self.records.experiment, name, code)
             state.start_ms = time.time_ns() // 1_000_000
         state.status, state.recorded, state.end_ms = "RUNNING", False, None
+        state.supersedes = self.superseded.run_id if self.superseded else None
         state.tags = self._tags(overrides, code)
         state.params = {key: str(value) for key, value in flat(config).items()}
-        attempt = Attempt(folder, state)
+        try:
+            attempt = Attempt(folder, state)
+        except OSError as error:
+            raise StoreUnavailable(f"{folder} can't be made: {error}; choose another folder with home=…") from error
         attempt.save()
+        if attempt.trouble:
+            raise StoreUnavailable(f"{folder} can't be written: {attempt.trouble}; choose another folder with home=…")
         return attempt
 
     def _tags(self, overrides: list[str], code: str) -> dict[str, str]:
@@ -253,7 +300,10 @@ class _Attempt:
     def make(self) -> Outcome:
         """Build, fit, evaluate and record."""
         attempt, state = self.attempt, self.attempt.state
-        writer.begin(attempt)
+        try:
+            writer.begin(attempt)
+        except StoreUnavailable as away:  # it could be asked: what is computed now it gets at the end, or later
+            print(f"runner: {away}; the run goes on without it", file=sys.stderr)
         reason, error = "", None
         try:
             with self.hardware.entered():
@@ -272,21 +322,19 @@ class _Attempt:
         except Exception as caught:
             error = caught
             reason = str(caught) if isinstance(caught, RunnerError) else f"{type(caught).__name__}: {caught}"
+            if isinstance(caught, OSError) and caught.errno in FULL:
+                reason = f"the result can't be kept: {caught}; free some space, or move it with home=…, and repeat"
             state.status = "FAILED"
             state.tags["runner.reason"] = reason
-            (attempt.artifacts / "traceback.txt").write_text(traceback.format_exc(), encoding="utf-8")
+            with contextlib.suppress(OSError):
+                (attempt.artifacts / "traceback.txt").write_text(traceback.format_exc(), encoding="utf-8")
         note = self._end()
         status = "finished" if state.status == "FINISHED" else "failed"
         return Outcome(self.identity, status, state.run_id, state.metrics, reason or note, error=error)
 
     def _end(self) -> str:
         self.attempt.state.end_ms = time.time_ns() // 1_000_000
-        self.attempt.save()
-        try:
-            writer.end(self.attempt)
-        except StoreUnavailable as error:
-            return f"{error}; the run is kept in {self.attempt.folder} and recorded by the next command"
-        return ""
+        return _record(self.attempt)
 
     def _compute(self) -> dict[str, float]:
         """Metrics and costs; writes checkpoint, splits, config and environment as artefacts."""

@@ -81,8 +81,9 @@ def job(config: DictConfig) -> dict[str, Any]:
         cell = make(config)
     except RunnerError as error:
         cell = Cell("", task, "", config.seed, "failed", None, reason=str(error))
-    told = one_line(cell.reason) if cell.status == "failed" else figures(cell.metrics)
-    print(f"#{HydraConfig.get().job.num} {' '.join(task)}: {cell.status}  {told}", file=sys.stderr, flush=True)
+    told = cell.reason if cell.status == "failed" else ", ".join(filter(None, (figures(cell.metrics), cell.reason)))
+    line = f"#{HydraConfig.get().job.num} {' '.join(task)}: {cell.status}  {told}"
+    print(one_line(line), file=sys.stderr, flush=True)
     return asdict(cell)
 
 

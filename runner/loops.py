@@ -9,9 +9,11 @@ is computed again, from the same states, so that the result is the same to the b
 from __future__ import annotations
 
 import copy
+import io
 import os
 import random
 import re
+import sys
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -109,6 +111,7 @@ class Loops:
         }
         attempt.truncate(max((content["loop"]["lines"] for content in self._snapshots.values()), default=0))
         self._line = 0
+        self._told = False
         self.budget_reached = False
         self.resumed_from: str | None = None
         """Where a killed run went on, for people."""
@@ -246,7 +249,12 @@ class Loops:
             "tracked": {name: item.state_dict() for name, item in self._tracked.items()},
             "random": random_state(self._generator),
         }
-        save_whole(content, self._attempt.snapshots / f"{state.name}.pt")
+        try:
+            save_whole(content, self._attempt.snapshots / f"{state.name}.pt")
+        except OSError as error:  # the run can go on; only a killed one would miss it
+            if not self._told:
+                print(f"runner: no snapshot, a killed run would begin again: {error}", file=sys.stderr)
+            self._told = True
         self._last_snapshot = time.monotonic()
         self._seconds_aside += time.perf_counter() - begun
 
@@ -267,10 +275,20 @@ class Loops:
 
 
 def save_whole(content: object, file: Path) -> None:
-    """``torch.save`` that replaces the file whole or not at all."""
+    """``torch.save`` that replaces the file whole or not at all.
+
+    Raises:
+        OSError: the disk is full, say; torch itself would not tell it from other errors.
+    """
+    content_bytes = io.BytesIO()
+    torch.save(content, content_bytes)
     partial = file.with_name(f".{file.name}.partial")
-    torch.save(content, partial)
-    os.replace(partial, file)
+    try:
+        partial.write_bytes(content_bytes.getbuffer())
+        os.replace(partial, file)
+    except OSError:
+        partial.unlink(missing_ok=True)
+        raise
 
 
 def random_state(generator: torch.Generator) -> dict[str, Any]:

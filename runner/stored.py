@@ -23,6 +23,12 @@ STORE_KEYS = ("home=", "tracking.")
 
 def records_of(overrides: Sequence[str]) -> Records:
     """The store that a command means: ``home=…`` and ``tracking.…`` among its arguments, else the defaults."""
+    config = store_config(overrides)
+    return Records(uri_of(config), config["tracking"]["experiment"])
+
+
+def store_config(overrides: Sequence[str]) -> dict[str, Any]:
+    """``home`` and ``tracking`` of the config that such arguments mean."""
     for line in overrides:
         if not line.startswith(STORE_KEYS) or "=" not in line:
             raise BadInput(f"'{line}' can't be used here; home=… and tracking.uri=… can")
@@ -33,8 +39,7 @@ def records_of(overrides: Sequence[str]) -> Records:
         merged: Any = OmegaConf.to_container(given, resolve=True)
     except (*COMPOSING, yaml.YAMLError) as error:
         raise bad_input(error, overrides) from error
-    checked = schema.validate_some(merged)
-    return Records(uri_of(checked), checked["tracking"]["experiment"])
+    return schema.validate_some(merged)
 
 
 def identify_run(composed: Composed) -> Identity:

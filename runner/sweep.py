@@ -19,6 +19,7 @@ from hydra.types import HydraContext, RunMode
 from omegaconf import DictConfig, OmegaConf
 
 from runner import compose, jobs, signals, stored
+from runner.errors import StoreUnavailable
 from runner.identity import Identity
 from runner.jobs import Cell
 from runner.store.records import Records, uri_of
@@ -51,8 +52,7 @@ class OnceLauncher(Launcher):
                 file=sys.stderr,
                 flush=True,
             )
-            parents = [self._parent(identities[index]) for index in missing]
-            launched = [[*lines[index], f"{PARENT}{parent}"] for index, parent in zip(missing, parents, strict=True)]
+            launched = [[*lines[index], *self._parent(identities[index])] for index in missing]
             returned = self._inner.launch(launched, initial_job_idx=initial_job_idx)
             for index, job in zip(missing, returned, strict=True):
                 cells[index] = cell_of(job, lines[index], identities[index])
@@ -64,19 +64,28 @@ class OnceLauncher(Launcher):
         """Close the sweep's parent runs, with their lists of cells."""
         from runner.store import writer
 
-        for (uri, _), parent in self._parents.items():
+        for uri, parent in ((place[0], parent) for place, parent in self._parents.items() if parent):
             cells = {"cells": [cell.as_dict() for cell in self.cells]}
             failed = any(cell.status == "failed" for cell in self.cells)
-            writer.end_sweep(uri, parent, cells, "KILLED" if killed else "FAILED" if failed else "FINISHED")
+            try:
+                writer.end_sweep(uri, parent, cells, "KILLED" if killed else "FAILED" if failed else "FINISHED")
+            except StoreUnavailable as error:  # the cells count, not their list
+                print(f"the sweep's own record stays open: {error}", file=sys.stderr)
 
-    def _parent(self, identity: Identity) -> str:
+    def _parent(self, identity: Identity) -> list[str]:
+        """The override that names the sweep's own run; none where the store can't be written now."""
         config = identity.config
         place = (uri_of(config), config["tracking"]["experiment"])
         if place not in self._parents:
             from runner.store import writer
 
-            self._parents[place] = writer.sweep_parent(*place)
-        return self._parents[place]
+            writer.check(place[0])
+            try:
+                self._parents[place] = writer.sweep_parent(*place)
+            except StoreUnavailable as error:
+                print(f"runner: {error}; the sweep goes on without a record of its own", file=sys.stderr)
+                self._parents[place] = ""
+        return [f"{PARENT}{self._parents[place]}"] if self._parents[place] else []
 
 
 def existing(identities: Sequence[Identity], lines: Sequence[list[str]]) -> list[Cell | None]:

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import shutil
-from pathlib import Path
 
 from runner import attempt, stored
 from runner.commands import options
 from runner.errors import RunnerError
-from runner.store.records import SUPERSEDED_TAG, Record, sqlite_path
+from runner.store.records import SUPERSEDED_TAG, Record
 
 
 def main(arguments: list[str]) -> int:
@@ -32,20 +31,12 @@ def main(arguments: list[str]) -> int:
             client = connect(records.uri)
             for record, _ in going:
                 client.delete_run(record.run_id)
-    home = _home(parsed.store, records.uri)
+    home = stored.store_config(parsed.store)["home"]
     for record, _ in going:
         if record.status == "KILLED" and record.key:
             shutil.rmtree(attempt.folder_of(home, record.key), ignore_errors=True)
     print(f"{len(going)} runs removed (`mlflow gc` frees what MLflow keeps of deleted runs)")
     return 0
-
-
-def _home(store: list[str], uri: str) -> str:
-    for line in store:
-        if line.startswith("home="):
-            return line.removeprefix("home=")
-    database = sqlite_path(uri)
-    return str(database.parent) if database else str(Path("runs"))
 
 
 def _reason(record: Record, stale: bool) -> str:

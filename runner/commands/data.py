@@ -47,6 +47,15 @@ def _section(name: str) -> dict[str, Any] | None:
     return section
 
 
+def where(name: str) -> str:
+    """Where the files of a dataset are, or can be had, in words."""
+    section = _section(name)
+    if section is None:
+        return "your own"
+    status = max((str(file.status()) for file in registry.build(section).files()), key=ORDER.index, default="")
+    return MEANING.get(status, "computed")
+
+
 def _list(names: list[str]) -> int:
     table = Table(box=None, pad_edge=False)
     for heading in ("dataset", "where", "counts", "how to supply it by hand"):
@@ -60,9 +69,9 @@ def _list(names: list[str]) -> int:
             table.add_row(name, "your own", counts, " ".join(f"dataset.{key}=…" for key in needed))
             continue
         files = registry.build(section).files()
-        where = max((str(file.status()) for file in files), key=ORDER.index, default="")
-        by_hand = f"put {len(files)} file(s) into {files[0].path.parent}" if files and where != "here" else ""
-        table.add_row(name, MEANING.get(where, "computed"), counts, by_hand)
+        place = where(name)
+        by_hand = f"put {len(files)} file(s) into {files[0].path.parent}" if files and place != MEANING["here"] else ""
+        table.add_row(name, place, counts, by_hand)
     console().print(table)
     return 0
 

@@ -14,6 +14,7 @@ from omegaconf import DictConfig
 from runner import compose, schema, stored
 from runner.errors import BadInput, RunnerError, one_line
 from runner.identity import Identity
+from runner.store import trouble
 from runner.store.records import Record, Records, sqlite_path, uri_of
 
 if TYPE_CHECKING:
@@ -111,10 +112,8 @@ def _through_hydra(overrides: list[str]) -> Cell:
 
 def look_after_store(config: dict[str, Any]) -> None:
     """Record what earlier commands left; build a missing store in another process while torch is imported."""
-    from runner.errors import StoreUnavailable
-
     database = sqlite_path(uri_of(config))
-    if database is not None and not database.exists():
+    if database is not None and trouble.is_new(database):
         subprocess.Popen(
             [sys.executable, "-m", "runner.store.template", str(database)],
             stdout=subprocess.DEVNULL,
@@ -122,15 +121,23 @@ def look_after_store(config: dict[str, Any]) -> None:
         )
     from runner import attempt
 
-    left = list(attempt.pending(config["home"]))
-    if left:
+    home = config["home"]
+    for folder in attempt.unreadable(home):
+        try:
+            print(f"an attempt that can't be read is set aside in {attempt.set_aside(folder)}", file=sys.stderr)
+        except OSError:  # a folder that can't be written stays as it is; another process may have moved it
+            continue
+    if any(attempt.pending(home)):
         from runner.store import writer
 
-        try:
-            for state in writer.recover(attempt.pending(config["home"])):
+        failed = []
+        for state, error in writer.recover(attempt.pending(home)):
+            if error:
+                failed.append(error)
+            else:
                 print(f"recorded an earlier run as {state.status}: {state.name}", file=sys.stderr)
-        except StoreUnavailable as error:
-            print(f"{len(left)} earlier runs still wait to be recorded: {error}", file=sys.stderr)
+        if failed:
+            print(f"{len(failed)} earlier runs still wait to be recorded: {failed[0]}", file=sys.stderr)
 
 
 def _say_existing(identity: Identity, record: Record) -> None:
@@ -147,9 +154,11 @@ def _say_finished(identity: Identity, cell: Cell, overrides: list[str], seconds:
 
     run = (cell.run_id or "")[:8]
     print(f"{identity.title}: {figures(cell.metrics)}{_unofficial(identity)}")
-    print(f"  recorded as run {run} in {uri_of(identity.config)} ({seconds:.1f} s in all)")
     if cell.reason:
+        print(f"  not recorded yet ({seconds:.1f} s in all)")
         print(f"  note: {cell.reason}", file=sys.stderr)
+        return
+    print(f"  recorded as run {run} in {uri_of(identity.config)} ({seconds:.1f} s in all)")
     line = " ".join(overrides)
     print(f"  next: runner show {run}  |  runner ui  |  runner -m {line} 'seed=range(5)'")
 
@@ -165,17 +174,9 @@ def _sweep(overrides: list[str], explain: bool) -> int:
 
     if explain:
         raise BadInput("--explain goes with a single run, not with -m")
-    look_after_store(_store_config(overrides))
+    look_after_store(stored.store_config([line for line in overrides if line.startswith(stored.STORE_KEYS)]))
     cells = sweep.multirun(overrides)
     return sweep_summary.show(cells)
-
-
-def _store_config(overrides: list[str]) -> dict[str, Any]:
-    records = stored.records_of([line for line in overrides if line.startswith(stored.STORE_KEYS)])
-    database = sqlite_path(records.uri)
-    home = next((line.removeprefix("home=") for line in overrides if line.startswith("home=")), None)
-    home = home or (str(database.parent) if database else "runs")
-    return {"home": home, "tracking": {"uri": records.uri}}
 
 
 def _explain(identities: list[Identity]) -> int:

@@ -10,28 +10,38 @@ from contextlib import contextmanager
 from functools import lru_cache
 from typing import TYPE_CHECKING
 
-from runner.errors import StoreUnavailable
-from runner.store import template
+from runner.store import template, trouble
 from runner.store.records import sqlite_path
 
 if TYPE_CHECKING:
     from mlflow.tracking import MlflowClient
 
-BUSY_SECONDS = 120
-"""How long a writer waits for SQLite's lock: many processes may write to one file."""
-
 os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
 os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "2")
+# A pooled connection goes on writing into a file that was deleted meanwhile, and nobody would notice.
+os.environ.setdefault("MLFLOW_SQLALCHEMYSTORE_POOLCLASS", "NullPool")
 os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
 
 
-@lru_cache(maxsize=4)
 def connect(uri: str) -> MlflowClient:
-    """A client for the store at ``uri``; a new SQLite store is created on the way."""
+    """A client for the store at ``uri``; a new SQLite store is created on the way.
+
+    Raises:
+        StoreUnavailable: the SQLite file is not a store of the installed MLflow's schema.
+        OSError: the SQLite file can't be made.
+    """
     path = sqlite_path(uri)
     if path is not None:
         template.ensure(path)
-        uri = f"sqlite:///{path}?timeout={BUSY_SECONDS}"
+    return _client(uri)
+
+
+@lru_cache(maxsize=4)
+def _client(uri: str) -> MlflowClient:
+    path = sqlite_path(uri)
+    if path is not None:
+        trouble.demand_schema(uri, path)
+        uri = f"sqlite:///{path}?timeout={trouble.wait_seconds(uri):g}"
     from mlflow.tracking import MlflowClient
 
     logging.getLogger("alembic").setLevel(logging.WARNING)
@@ -55,5 +65,4 @@ def unavailable(uri: str) -> Iterator[None]:
         sqlite3.Error,
         OSError,
     ) as error:
-        reason = " ".join(str(error).split())[:200]
-        raise StoreUnavailable(f"tracking store {uri} can't be used: {reason}") from error
+        raise trouble.unavailable(uri, error) from error

@@ -13,7 +13,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from runner.errors import BadInput, StoreUnavailable
+from runner.errors import BadInput
+from runner.store import trouble
 
 KEY_TAG = "runner.key"
 KIND_TAG = "runner.kind"
@@ -74,6 +75,11 @@ class Records:
                 chosen[key] = record
         return chosen
 
+    def begun(self, key: str, start_ms: int) -> str | None:
+        """The id of the run that an attempt at ``key`` began at that moment and hasn't ended."""
+        running = self._read(status="RUNNING")
+        return next((record.run_id for record in running if (record.key, record.start_ms) == (key, start_ms)), None)
+
     def all(self) -> list[Record]:
         """All runs, sweeps' parents included, newest first."""
         return sorted(self._read(), key=lambda record: -record.start_ms)
@@ -95,16 +101,15 @@ class Records:
         path = sqlite_path(self.uri)
         if path is None:
             return self._read_client(status, run_id)
-        if not path.exists():
+        if trouble.is_new(path):
             return iter(())
         try:
             return iter(self._read_sqlite(path, status, run_id))
-        except sqlite3.OperationalError as error:
-            if "no such" not in str(error):
-                raise StoreUnavailable(f"{self.uri} can't be read: {error}") from error
-            return self._read_client(status, run_id)
-        except sqlite3.DatabaseError as error:
-            raise StoreUnavailable(f"{self.uri} can't be read: {error}") from error
+        except sqlite3.Error as error:
+            if "no such" in str(error):  # a schema that this query doesn't know
+                trouble.demand_schema(self.uri, path)
+                return self._read_client(status, run_id)
+            raise trouble.unavailable(self.uri, error) from error
 
     def _read_sqlite(self, path: Path, status: str | None, run_id: str) -> Iterable[Record]:
         condition = "e.name = ? AND r.lifecycle_stage = 'active' AND r.run_uuid LIKE ?"
@@ -113,7 +118,10 @@ class Records:
             condition += " AND r.status = ?"
             values.append(status)
         source = f"FROM runs r JOIN experiments e USING (experiment_id) WHERE {condition}"
-        with closing(sqlite3.connect(f"file:{path}?mode=ro", uri=True, timeout=30, isolation_level=None)) as database:
+        wait = trouble.wait_seconds(self.uri)
+        with closing(
+            sqlite3.connect(trouble.read_only(path), uri=True, timeout=wait, isolation_level=None)
+        ) as database:
             database.execute("BEGIN")  # the three queries see one state, whoever writes meanwhile
             runs = database.execute(
                 f"SELECT r.run_uuid, r.status, r.start_time, r.end_time, r.artifact_uri {source}", values

@@ -17,20 +17,21 @@ from pathlib import Path
 from filelock import FileLock
 
 from runner.places import cache_dir
+from runner.store.trouble import is_new
 
 RAM_DISK = Path("/dev/shm")
 
 
 def ensure(database: Path) -> None:
-    """Create ``database`` as an empty store of the installed MLflow's schema, unless it exists.
+    """Create ``database`` as an empty store of the installed MLflow's schema, unless it is there.
 
     Safe between processes: the file appears whole, under its final name, once.
     """
-    if database.exists():
+    if not is_new(database):
         return
     database.parent.mkdir(parents=True, exist_ok=True)
     with FileLock(f"{database}.lock"):
-        if not database.exists():
+        if is_new(database):
             _copy(_template(), database)
 
 

@@ -6,7 +6,7 @@ import math
 import os
 import platform
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -28,6 +28,16 @@ PROCESS_TAG = "runner.process"
 """Host and process of a sweep, by which one that was killed without notice is known."""
 
 
+def check(uri: str) -> None:
+    """Make a new SQLite store, or check that the one that is there can be used by the installed MLflow.
+
+    Raises:
+        StoreUnavailable: it can't be made, or is no store of this schema.
+    """
+    with unavailable(uri):
+        connect(uri)
+
+
 def begin(attempt: Attempt) -> None:
     """Make the store know of an attempt: a RUNNING run with params and tags. A resumed attempt keeps its run.
 
@@ -37,20 +47,42 @@ def begin(attempt: Attempt) -> None:
     state = attempt.state
     with unavailable(state.uri):
         client = connect(state.uri)
+        _forget_lost(attempt)
         if state.run_id is None:
-            run = client.create_run(
-                experiment_id(state.uri, state.experiment),
-                start_time=state.start_ms,
-                run_name=state.name,
-                tags=_tags(state),
+            left = Records(state.uri, state.experiment).begun(state.key, state.start_ms)  # killed before it was noted
+            state.run_id = (
+                left
+                or client.create_run(
+                    experiment_id(state.uri, state.experiment),
+                    start_time=state.start_ms,
+                    run_name=state.name,
+                    tags=_tags(state),
+                ).info.run_id
             )
-            state.run_id = run.info.run_id
+            _log_params(state, client.get_run(left).data.params if left else {})
             attempt.save()
-            _log_params(state)
         else:
             client.update_run(state.run_id, status="RUNNING")
             for name, value in _tags(state).items():
                 client.set_tag(state.run_id, name, value)
+
+
+def _forget_lost(attempt: Attempt) -> None:
+    """A store that was put back from a copy, or made anew, may not know of the run: then it is made again."""
+    state = attempt.state
+    if state.run_id is not None and not _knows(state.uri, state.run_id):
+        state.run_id, state.uploaded = None, 0
+
+
+def _knows(uri: str, run_id: str) -> bool:
+    from mlflow.exceptions import MlflowException
+
+    try:
+        return bool(connect(uri).get_run(run_id).info.lifecycle_stage == "active")
+    except MlflowException as error:
+        if error.error_code != "RESOURCE_DOES_NOT_EXIST":
+            raise
+        return False
 
 
 def upload(attempt: Attempt) -> float:
@@ -81,9 +113,9 @@ def end(attempt: Attempt) -> None:
     from mlflow.entities import Metric, RunTag
 
     state = attempt.state
-    attempt.close()
     with unavailable(state.uri):
         client = connect(state.uri)
+        _forget_lost(attempt)
     if state.run_id is None:
         begin(attempt)
     state.metrics["upload_seconds"] = upload(attempt)
@@ -98,6 +130,8 @@ def end(attempt: Attempt) -> None:
         if attempt.spool.exists():
             client.log_artifact(state.run_id, str(attempt.spool), "history")
         client.set_terminated(state.run_id, status=state.status, end_time=moment)
+        if state.status == "FINISHED" and state.supersedes and _knows(state.uri, state.supersedes):
+            client.set_tag(state.supersedes, SUPERSEDED_TAG, "true")
     if state.status == "KILLED":
         state.recorded = True
         attempt.save()
@@ -105,28 +139,23 @@ def end(attempt: Attempt) -> None:
         attempt.remove()
 
 
-def recover(attempts: Iterable[Attempt]) -> list[AttemptState]:
-    """Record attempts that were left behind; one that still says RUNNING was killed. Gives what was recorded.
+def recover(attempts: Iterable[Attempt]) -> Iterator[tuple[AttemptState, StoreUnavailable | None]]:
+    """Record attempts that were left behind; one that still says RUNNING was killed. Gives each, and what failed.
 
-    A store that is away leaves its attempts for the next command.
+    A store that is away is asked once, and leaves its attempts for the next command.
     """
-    done = []
+    away: dict[str, StoreUnavailable] = {}
     for attempt in attempts:
-        if attempt.state.status == "RUNNING":
-            attempt.state.status = "KILLED"
-            attempt.state.tags["runner.reason"] = "killed without notice"
-        try:
-            end(attempt)
-        except StoreUnavailable:
-            continue
-        done.append(attempt.state)
-    return done
-
-
-def supersede(uri: str, run_id: str) -> None:
-    """Mark a finished run that was made again (``rerun=true``): the newer one counts from now on."""
-    with unavailable(uri):
-        connect(uri).set_tag(run_id, SUPERSEDED_TAG, "true")
+        state = attempt.state
+        if state.status == "RUNNING":
+            state.status = "KILLED"
+            state.tags["runner.reason"] = "killed without notice"
+        if state.uri not in away:
+            try:
+                end(attempt)
+            except StoreUnavailable as error:
+                away[state.uri] = error
+        yield state, away.get(state.uri)
 
 
 def sweep_parent(uri: str, experiment: str) -> str:
@@ -183,10 +212,10 @@ def experiment_id(uri: str, name: str) -> str:
     return str(found.experiment_id)
 
 
-def _log_params(state: AttemptState) -> None:
+def _log_params(state: AttemptState, known: Collection[str]) -> None:
     from mlflow.entities import Param
 
-    params = [Param(name, value[:PARAM_CHARACTERS]) for name, value in state.params.items()]
+    params = [Param(name, value[:PARAM_CHARACTERS]) for name, value in state.params.items() if name not in known]
     for batch in batches(params, PARAM_BATCH):
         connect(state.uri).log_batch(state.run_id, params=batch)
 

@@ -68,48 +68,11 @@ def keys(**chosen: str) -> dict[str, object]:
 
 
 ODD = [
-    *(
-        "method.lrr",
-        "method.lr.x",
-        "method.epochs[0]",
-        "nope",
-        "method",
-        "method.",
-        ".method",
-        "",
-        ".",
-        "a..b",
-        "hydra",
-    ),
-    *(
-        "hydra.run.dir",
-        "hydra.sweep.dir",
-        "hydra.job.chdir",
-        "hydra.verbose",
-        "hydra.mode",
-        "hydra.nope",
-        "hydra.job.name",
-    ),
-    *(
-        "hydra/launcher",
-        "hydra/sweeper",
-        "hydra.job.env_set.X",
-        "hydra.output_subdir",
-        "choices",
-        "defaults",
-        "method@x",
-    ),
-    *(
-        "method@x:y",
-        "toy@_global_",
-        "a." * 500 + "a",
-        "method/toy",
-        "a/b",
-        "ä",
-        "$x",
-        "dataset@method",
-        "tracking.uri.x",
-    ),
+    *("method.lrr", "method.lr.x", "method.epochs[0]", "nope", "method", "method.", ".method", "", ".", "a..b", "$x"),
+    *("hydra", "hydra.run.dir", "hydra.sweep.dir", "hydra.job.chdir", "hydra.verbose", "hydra.mode", "hydra.nope"),
+    *("hydra/launcher", "hydra/sweeper", "hydra.job.env_set.X", "hydra.job.name", "hydra.output_subdir", "choices"),
+    *("method@x", "method@x:y", "toy@_global_", "a." * 500 + "a", "method/toy", "a/b", "ä", "dataset@method"),
+    *("tracking.uri.x", "defaults"),
 ]
 """Keys that are none, or Hydra's own."""
 
@@ -199,11 +162,9 @@ def asked(draw: st.DrawFn) -> list[str]:
 def sweeps(draw: st.DrawFn) -> list[str]:
     """Two or three toy runs, or what looks like it."""
     known = keys(method="toy", dataset="toy_data")
-    axis = draw(
-        st.sampled_from(["seed=0,1", "seed=range(2)", "method.lr=0.1,0.2", "method.lr=choice(1,2)", "seed=[0,1],2"])
-    )
+    axes = ["seed=0,1", "seed=range(2)", "method.lr=0.1,0.2", "method.lr=choice(1,2)", "seed=[0,1],2"]
     launcher = draw(st.sampled_from([[], [], [], ["hydra/launcher=joblib"], ["hydra/launcher=nope"]]))
-    return ["-m", *TOY, axis, *launcher, *draw(st.lists(override(known), max_size=2))]
+    return ["-m", *TOY, draw(st.sampled_from(axes)), *launcher, *draw(st.lists(override(known), max_size=2))]
 
 
 @st.composite
@@ -211,26 +172,18 @@ def commands(draw: st.DrawFn) -> list[str]:
     """A subcommand with right and odd arguments; none that serves or downloads."""
     known = keys()
     papers = st.sampled_from(["paper=toy", "paper=toy", "paper=forwardgnn", "paper=nope", "paper="])
-    dry, store = (
-        "dry_run=true",
-        st.one_of(override({"home": "", "tracking.uri": None, "tracking.experiment": ""}), values()),
-    )
-    odd = draw(
-        st.lists(
-            st.one_of(store, override(known), st.sampled_from(["--help", "--yes", "--limit", "--limit=x"])), max_size=2
-        )
-    )
+    store = override({"home": "", "tracking.uri": None, "tracking.experiment": ""})
+    option = st.sampled_from(["--help", "--yes", "--limit", "--limit=x"])
+    odd = draw(st.lists(st.one_of(store, values(), override(known), option), max_size=2))
+    formats = ["format=md", "format=json", "format=x", "write=x.md", "scale=x", "scale=full"]
     name = draw(st.sampled_from([name for name in COMMANDS if name not in ("ui", "validate", "data", "doctor")]))
     word = draw(values())
     fixed = {
         "list": [draw(st.sampled_from(["", "methods", "runs", "papers", "nope"])) or "runs", "--limit=3"],
         "show": [word],
         "diff": [word, draw(values())],
-        "reproduce": [draw(papers), dry],
-        "table": [
-            draw(papers),
-            draw(st.sampled_from(["format=md", "format=json", "format=x", "write=x.md", "scale=x", "scale=full"])),
-        ],
+        "reproduce": [draw(papers), "dry_run=true"],
+        "table": [draw(papers), draw(st.sampled_from(formats))],
         "cite": [draw(papers)],
         "export": [draw(st.sampled_from(["out.zip", "/dev/null/x.zip", ".", "out", ""])), "--paper=toy"],
         "import": [draw(st.sampled_from(["out", "out.zip", ".", "/dev/null", "runs/mlflow.db", "nope"]))],

@@ -27,7 +27,7 @@ OFFLINE = {
     "https_proxy": "http://[::1]:9",
 }
 
-Background = Callable[[list[str], Path], BaseProcess]
+Background = Callable[..., BaseProcess]
 Captured = Callable[[list[str]], Result]
 
 
@@ -117,13 +117,13 @@ def _own_group(arguments: list[str], environment: dict[str, str]) -> None:
 def background(forkserver: object, offline_cache: Path) -> Background:
     """Begin a command in a process group of its own, and go on."""
 
-    def call(arguments: list[str], home: Path) -> BaseProcess:
+    def call(arguments: list[str], home: Path, target: Callable[..., None] = _own_group, *more: object) -> BaseProcess:
         environment = {
             "RUNNER_HOME": str(home),
             "RUNNER_INCLUDE_PATH": str(TOY),
             "RUNNER_DATA": str(offline_cache),
         }
-        process = forkserver.Process(target=_own_group, args=(arguments, environment))  # type: ignore[attr-defined]
+        process = forkserver.Process(target=target, args=(arguments, environment, *more))  # type: ignore[attr-defined]
         process.start()
         return process
 

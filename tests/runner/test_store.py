@@ -90,7 +90,7 @@ def test_a_file_that_is_no_store_is_told(cli: Cli, toy: list[str], tmp_path: Pat
     (tmp_path / "runs" / "mlflow.db").write_text("this is not a database, though it is long enough to be one " * 9)
     result = cli(*toy)
     assert result.status == 1
-    assert "can't be read" in result.err
+    assert "it is damaged" in result.err
 
 
 def test_the_earliest_finished_run_of_a_key_counts(tmp_path: Path) -> None:
