@@ -157,7 +157,10 @@ def _convert(values: dict[str, Any], fields: dict[str, Any], place: str) -> dict
 
 def _explain(key: str, value: Any, kind: Any, message: str) -> str:
     message, _, path = message.partition(" - at `$")
-    key += path.rstrip("`")
+    path = path.rstrip("`")
+    key += path
+    for name in re.findall(r"\.(\w+)", path):  # the part that is wrong, not all that holds it
+        value = value.get(name, value) if isinstance(value, dict) else value
     options = getattr(kind, "__args__", ()) if getattr(kind, "__origin__", None) is Literal else ()
     if options:
         return f"{key}={value}: expected one of {', '.join(map(str, options))}{nearest(str(value), map(str, options))}"
