@@ -38,7 +38,7 @@ def _parse(arguments: list[str]) -> argparse.Namespace:
     parser = get_args_parser()
     parser.exit_on_error = False
     try:
-        parsed, unknown = parser.parse_known_args(arguments)
+        parsed, unknown = parser.parse_known_intermixed_args(arguments)
     except argparse.ArgumentError as error:
         raise BadInput(f"{error} (`runner --help` shows all)") from error
     if unknown:
