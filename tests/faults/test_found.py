@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 
 from runner.errors import LONGEST, one_line
-from tests.conftest import Result
+from tests.conftest import TOY_RUN, Result
+from tests.faults.conftest import Captured
 
 LONG = "9" * 5000
 
@@ -53,6 +55,25 @@ def test_odd_overrides(more: list[str], told: str, cli: Callable[..., Result], t
 )
 def test_odd_arguments(arguments: list[str], told: str, cli: Callable[..., Result]) -> None:
     check(cli(*arguments), told)
+
+
+@pytest.mark.parametrize(
+    ("more", "status"),
+    [
+        (["dataset.nodes=1000000000000"], 1),
+        (["method.epoch_seconds=1.0e+300"], 1),
+        (["hardware.threads=1000000000"], 2),
+        (["method=backprop", "dataset=file", "model=gcn", "model.hidden_channels=1000000000"], 1),
+    ],
+)
+def test_sizes_that_no_machine_has(more: list[str], status: int, captured: Captured, small_graph: Path) -> None:
+    graph = [f"dataset.path={small_graph}"] if "dataset=file" in more else []
+    chosen = [line for line in TOY_RUN if line.partition("=")[0] not in {given.partition("=")[0] for given in more}]
+    result = captured([*chosen, *more, *graph])
+    assert result.status == status, result.err
+    assert result.err.startswith("runner: ")
+    assert "unexpected" not in result.err
+    assert result.err.count("\n") <= 2  # a failed run also says where it is recorded
 
 
 def check(result: Result, told: str) -> None:
