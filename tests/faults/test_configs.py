@@ -50,7 +50,7 @@ def test_any_command_line_gives_a_run_or_a_clear_line(
 def outcome(result: Result) -> str:
     """What became of a command line; ``WRONG`` is what mustn't be."""
     lines = result.err.splitlines()
-    if "Traceback" in result.out + result.err or "unexpected" in result.err:
+    if "Traceback" in result.out + result.err or "runner: unexpected" in result.err:
         return "WRONG"
     if result.status == 0:
         return "exit 0"

@@ -72,7 +72,7 @@ def test_sizes_that_no_machine_has(more: list[str], status: int, captured: Captu
     result = captured([*chosen, *more, *graph])
     assert result.status == status, result.err
     assert result.err.startswith("runner: ")
-    assert "unexpected" not in result.err
+    assert "runner: unexpected" not in result.err
     assert result.err.count("\n") <= 2  # a failed run also says where it is recorded
 
 
@@ -80,7 +80,7 @@ def check(result: Result, told: str) -> None:
     assert result.status == 2, result.err
     assert result.err.count("\n") == 1
     assert result.err.startswith("runner: ")
-    assert "unexpected" not in result.err
+    assert "runner: unexpected" not in result.err
     assert told in result.err
     assert len(result.err) < 2 * LONGEST
 
