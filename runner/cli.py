@@ -8,7 +8,7 @@ import sys
 import traceback
 from collections.abc import Sequence
 
-from runner.errors import BadInput, Interrupted, RunnerError, nearest
+from runner.errors import BadInput, Interrupted, RunnerError, nearest, one_line
 
 COMMANDS = {
     "list": "methods, datasets, models, hardware or runs: what there is",
@@ -71,10 +71,16 @@ def status(arguments: list[str]) -> int:
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
+    except OSError as error:  # a place that was named and can't be used, or a machine that has no more to give
+        reason = error.strerror or str(error)
+        place = error.filename
+        return _tell(BadInput(f"{reason}: {place}; name another place") if place else RunnerError(reason))
+    except MemoryError:
+        return _tell(RunnerError("not enough memory for what was asked for; ask for less"))
     except Exception as error:  # the last line of defence: whatever it is, it is told in one line
         if os.environ.get(TRACEBACK_VARIABLE):
             raise
-        reason = " ".join(str(error).split())
+        reason = one_line(str(error))
         print(f"runner: unexpected {type(error).__name__}: {reason} (--traceback shows where)", file=sys.stderr)
         return 1
 
@@ -82,7 +88,7 @@ def status(arguments: list[str]) -> int:
 def _tell(error: RunnerError) -> int:
     if os.environ.get(TRACEBACK_VARIABLE):
         traceback.print_exception(error)
-    print(f"runner: {error}", file=sys.stderr)
+    print(f"runner: {one_line(str(error))}", file=sys.stderr)
     return error.exit_status
 
 

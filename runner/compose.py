@@ -32,7 +32,9 @@ from runner.errors import BadInput, nearest
 
 CONFIG_NAME = "config"
 ERRORS = (HydraException, OmegaConfBaseException)
-"""What Hydra and OmegaConf raise for bad input."""
+"""What Hydra and OmegaConf mean to raise for bad input."""
+COMPOSING = (*ERRORS, ValueError, TypeError, AttributeError, AssertionError, OSError, RecursionError)
+"""What composing raises: Hydra's own code also stumbles over input that it didn't expect."""
 
 OmegaConf.register_new_resolver("add", lambda *terms: sum(terms), replace=True)
 OmegaConf.register_new_resolver("mul", lambda a, b: a * b, replace=True)
@@ -95,7 +97,7 @@ def compose(overrides: Sequence[str]) -> Composed:
     try:
         config = hydra().compose_config(CONFIG_NAME, list(overrides), RunMode.RUN, with_log_configuration=False)
         return plain(config, chosen(config))
-    except ERRORS as error:
+    except COMPOSING as error:
         raise bad_input(error, overrides) from error
 
 
@@ -121,7 +123,7 @@ class SweepComposer:
                 warnings.simplefilter("ignore")
                 self._loader._apply_overrides_to_config([self._parse(line) for line in values], config)
             return plain(config, dict(choices))
-        except ERRORS as error:
+        except COMPOSING as error:
             raise bad_input(error, overrides) from error
 
     def _chooses(self, override: Override) -> bool:
@@ -159,7 +161,8 @@ def bad_input(error: Exception, overrides: Iterable[str]) -> BadInput:
         return BadInput(f"unknown key '{key}'{nearest(key, _known_keys(overrides))}")
     if missing := re.search(r"Missing mandatory value: (\S+)", text):
         return BadInput(f"'{missing[1]}' must be given: {missing[1]}=…")
-    return BadInput(" ".join(text.split("\nSee ")[0].split()))
+    text = text.split("\nSee ")[0]
+    return BadInput(text if isinstance(error, ERRORS) else f"can't make a config of it: {text}")
 
 
 def _known_keys(overrides: Iterable[str]) -> list[str]:

@@ -49,6 +49,17 @@ class Interrupted(BaseException):
         self.exit_status = 128 + signal_number
 
 
+LONGEST = 1000
+
+
+def one_line(text: str) -> str:
+    """``text`` without line breaks and control characters, shortened where it is endless."""
+    text = " ".join(text.split())
+    if len(text) > LONGEST:
+        text = f"{text[: LONGEST // 2]} … {text[-LONGEST // 2 :]}"
+    return "".join(char if char.isprintable() else ascii(char)[1:-1] for char in text)
+
+
 def nearest(name: str, choices: Iterable[str]) -> str:
     """``"; did you mean 'cora'?"`` where one of ``choices`` is close to ``name``, else the empty string."""
     close = difflib.get_close_matches(name, list(choices), n=1, cutoff=0.5)

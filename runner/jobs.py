@@ -11,7 +11,7 @@ from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 
 from runner import compose, signals, stored
-from runner.errors import RunnerError
+from runner.errors import RunnerError, one_line
 from runner.identity import Identity
 
 if TYPE_CHECKING:
@@ -88,8 +88,8 @@ def job(config: DictConfig) -> dict[str, Any]:
         cell = make(config)
     except RunnerError as error:
         cell = Cell("", task, "", config.seed, "failed", None, reason=str(error))
-    told = cell.reason if cell.status == "failed" else "  ".join(filter(None, (figures(cell.metrics), cell.reason)))
-    text = f"#{number} {' '.join(task)}: {cell.status}  {told}"
+    told = cell.reason if cell.status == "failed" else ", ".join(filter(None, (figures(cell.metrics), cell.reason)))
+    text = one_line(f"#{number} {' '.join(task)}: {cell.status}  {told}")
     if parent is None:  # the sweep has no record of its own, and so nowhere to hear it
         to_stderr(text)
     else:

@@ -106,11 +106,11 @@ def source_file(module: str) -> Path:
     """A module's file, found without importing anything of it, its parent packages included.
 
     Raises:
-        BadInput: there is no such module.
+        BadInput: there is no such module, or it is built in.
     """
     conf_dirs()
     spec = _spec(module)
-    if spec is None or spec.origin is None:
+    if spec is None or spec.origin is None or not spec.origin.endswith(".py"):
         raise BadInput(f"module '{module}' can't be found")
     return Path(spec.origin)
 

@@ -82,10 +82,17 @@ def validate(config: dict[str, Any]) -> dict[str, Any]:
     return checked
 
 
+def validate_some(values: dict[str, Any]) -> dict[str, Any]:
+    """The same for some of the top level's keys alone."""
+    _refuse_endless(values)
+    return _convert(values, {key: kind for key, kind in TOP_LEVEL.items() if key in values}, "")
+
+
 def validate_section(section: str, values: dict[str, Any]) -> dict[str, Any]:
     """The same for one section (``method``, ``dataset``, …), against the constructor that it names."""
-    if not isinstance(values.get("_target_"), str):
+    if "_target_" not in values:
         raise BadInput(f"{section}: it needs a _target_ (package.module.Class)")
+    _convert({"_target_": values["_target_"]}, {"_target_": str}, section)  # the other types depend on it
     metadata = {key: METADATA[key] for key in METADATA if key in values}
     return _convert(values, metadata | fields(values["_target_"]), section)
 
@@ -153,7 +160,10 @@ def _convert(values: dict[str, Any], fields: dict[str, Any], place: str) -> dict
 
 def _explain(key: str, value: Any, kind: Any, message: str) -> str:
     message, _, path = message.partition(" - at `$")
-    key += path.rstrip("`")
+    path = path.rstrip("`")
+    key += path
+    for name in re.findall(r"\.(\w+)", path):  # the part that is wrong, not all that holds it
+        value = value.get(name, value) if isinstance(value, dict) else value
     options = getattr(kind, "__args__", ()) if getattr(kind, "__origin__", None) is Literal else ()
     if options:
         return f"{key}={value}: expected one of {', '.join(map(str, options))}{nearest(str(value), map(str, options))}"

@@ -6,10 +6,11 @@ import json
 from collections.abc import Sequence
 from typing import Any
 
+import yaml
 from omegaconf import OmegaConf
 
-from runner import code_fingerprint, registry
-from runner.compose import CONFIG_NAME, Composed, compose
+from runner import code_fingerprint, registry, schema
+from runner.compose import COMPOSING, CONFIG_NAME, Composed, bad_input, compose
 from runner.errors import BadInput
 from runner.identity import Identity, differences, identify
 from runner.store.records import KIND_TAG, Record, Records, uri_of
@@ -33,18 +34,19 @@ def store_config(overrides: Sequence[str]) -> dict[str, Any]:
             raise BadInput(f"'{line}' can't be used here; home=… and tracking.uri=… can")
     content = registry.load_yaml(registry.conf_dirs()[0] / f"{CONFIG_NAME}.yaml")
     config = OmegaConf.create({name: content[name] for name in ("home", "tracking")})
-    merged: Any = OmegaConf.to_container(OmegaConf.merge(config, OmegaConf.from_dotlist(list(overrides))), resolve=True)
-    assert isinstance(merged, dict)
-    return merged
+    try:
+        given = OmegaConf.merge(config, OmegaConf.from_dotlist(list(overrides)))
+        merged: Any = OmegaConf.to_container(given, resolve=True)
+    except (*COMPOSING, yaml.YAMLError) as error:
+        raise bad_input(error, overrides) from error
+    return schema.validate_some(merged)
 
 
 def identify_run(composed: Composed) -> Identity:
     """The identity of a composed config; asks its own store about the runs that it names by id."""
-    config = composed.config
-    records = Records(uri_of(config), config["tracking"]["experiment"])
 
-    def key_of_run(run_id: str) -> str:
-        record = records.one(run_id)
+    def key_of_run(run_id: str) -> str:  # asked for once the config is known to be sound
+        record = Records(uri_of(composed.config), composed.config["tracking"]["experiment"]).one(run_id)
         if record.key is None or record.status != "FINISHED":
             raise BadInput(f"run {run_id} is {record.status.lower()}: a finished run is needed")
         return record.key

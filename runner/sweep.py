@@ -150,7 +150,7 @@ def launch(lines: Sequence[list[str]], for_hydra: Sequence[str], say: sweep_watc
         config.hydra.mode = RunMode.MULTIRUN
         context = HydraContext(config_loader=app.config_loader, callbacks=Callbacks(config))
         inner = Plugins.instance().instantiate_launcher(config=config, hydra_context=context, task_function=jobs.job)
-    except compose.ERRORS as error:
+    except compose.COMPOSING as error:
         raise compose.bad_input(error, overrides) from error
     once = OnceLauncher(inner, say)
     with _closing(once), signals.raised():
@@ -190,7 +190,7 @@ def multirun(overrides: Sequence[str], say: sweep_watch.Say) -> list[Cell]:
         if hasattr(sweeper, "validate_batch_is_legal"):
             sweeper.validate_batch_is_legal = lambda batch: None  # `once` composes and checks every cell, fast
         arguments = OmegaConf.to_container(config.hydra.overrides.task, resolve=False)
-    except compose.ERRORS as error:
+    except compose.COMPOSING as error:
         raise compose.bad_input(error, overrides) from error
     with _closing(once), signals.raised():
         try:

@@ -69,7 +69,9 @@ def _in_child(arguments: list[str], environment: dict[str, str]) -> None:
     os.dup2(null, 1)
     os.dup2(null, 2)
     from runner import cli as command
+    from runner import registry
 
+    registry.conf_dirs.cache_clear()
     os._exit(command.status(arguments))
 
 
@@ -77,7 +79,7 @@ def _in_child(arguments: list[str], environment: dict[str, str]) -> None:
 def forkserver() -> multiprocessing.context.ForkServerContext:
     """Processes that begin with everything imported."""
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["runner.execute", "runner.sweep", "mlflow.store.tracking.sqlalchemy_store"])
+    context.set_forkserver_preload(["runner.execute", "tests.warm"])
     return context
 
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from hydra._internal.utils import get_args_parser
 
 from runner import compose, schema, stored
-from runner.errors import BadInput
+from runner.errors import BadInput, one_line
 from runner.identity import Identity
 from runner.store.records import Records, uri_of
 
@@ -35,7 +35,7 @@ def _parse(arguments: list[str]) -> argparse.Namespace:
     parser = get_args_parser()
     parser.exit_on_error = False
     try:
-        parsed, unknown = parser.parse_known_args(arguments)
+        parsed, unknown = parser.parse_known_intermixed_args(arguments)
     except argparse.ArgumentError as error:
         raise BadInput(f"{error} (`runner --help` shows all)") from error
     if unknown:
@@ -61,7 +61,7 @@ def _ask_hydra(parsed: argparse.Namespace, overrides: list[str]) -> int:
             app.hydra_help(compose.CONFIG_NAME, get_args_parser(), parsed)
         else:
             app.shell_completion(compose.CONFIG_NAME, overrides)
-    except compose.ERRORS as error:
+    except compose.COMPOSING as error:
         raise compose.bad_input(error, overrides) from error
     return 0
 
@@ -75,7 +75,7 @@ def _run(identity: Identity, overrides: list[str]) -> int:
     if cell.status == "existing":
         _say_existing(identity, cell)
     elif cell.status == "failed":
-        print(f"runner: {identity.title} failed: {cell.reason}", file=sys.stderr)
+        print(f"runner: {identity.title} failed: {one_line(cell.reason)}", file=sys.stderr)
         if cell.run_id:
             print(f"  recorded as FAILED: runner show {cell.run_id[:8]}", file=sys.stderr)
         return 1

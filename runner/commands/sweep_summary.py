@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from rich.table import Table
 
 from runner.commands.list import console
+from runner.errors import one_line
 from runner.jobs import PERCENT, Cell
 
 
@@ -34,7 +35,7 @@ def show(cells: Sequence[Cell]) -> int:
     )
     for cell in cells:
         if cell.status == "failed":
-            print(f"failed: {cell.reason}\n  repeat: runner {shlex.join(cell.overrides)}", file=sys.stderr)
+            print(f"failed: {one_line(cell.reason)}\n  repeat: runner {shlex.join(cell.overrides)}", file=sys.stderr)
     return 1 if counts["failed"] else 0
 
 

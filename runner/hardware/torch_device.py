@@ -6,15 +6,15 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Literal, TypeVar
+from typing import Annotated, Literal, TypeVar
 
 import torch
 import torch.utils.deterministic as torch_deterministic
+from msgspec import Meta
 from torch import nn
 
 from runner.errors import BadInput
 from runner.hardware import memory
-from runner.types import PositiveInt
 
 Module = TypeVar("Module", bound=nn.Module)
 
@@ -26,7 +26,8 @@ class TorchDevice:
     device: str
     """``cpu``, ``cuda`` or ``cuda:<n>``."""
     precision: Literal["float32", "float64"]
-    threads: PositiveInt
+    threads: Annotated[int, Meta(gt=0, le=1024)]
+    """OpenMP ends the process, without a word to Python, where the system can't make them."""
     deterministic: bool
 
     def check(self) -> None:

@@ -80,6 +80,11 @@ class Records:
                 chosen[key] = record
         return chosen
 
+    def begun(self, key: str, start_ms: int) -> str | None:
+        """The id of the run that an attempt at ``key`` began at that moment and hasn't ended."""
+        running = self._read(status="RUNNING")
+        return next((record.run_id for record in running if (record.key, record.start_ms) == (key, start_ms)), None)
+
     def all(self) -> list[Record]:
         """All runs, sweeps' parents included, newest first."""
         return sorted(self._read(), key=lambda record: -record.start_ms)

@@ -6,7 +6,7 @@ import math
 import os
 import platform
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -49,15 +49,18 @@ def begin(attempt: Attempt) -> None:
         client = connect(state.uri)
         _forget_lost(attempt)
         if state.run_id is None:
-            run = client.create_run(
-                experiment_id(state.uri, state.experiment),
-                start_time=state.start_ms,
-                run_name=state.name,
-                tags=_tags(state),
+            left = Records(state.uri, state.experiment).begun(state.key, state.start_ms)  # killed before it was noted
+            state.run_id = (
+                left
+                or client.create_run(
+                    experiment_id(state.uri, state.experiment),
+                    start_time=state.start_ms,
+                    run_name=state.name,
+                    tags=_tags(state),
+                ).info.run_id
             )
-            state.run_id = run.info.run_id
+            _log_params(state, client.get_run(left).data.params if left else {})
             attempt.save()
-            _log_params(state)
         else:
             client.update_run(state.run_id, status="RUNNING")
             for name, value in _tags(state).items():
@@ -209,10 +212,10 @@ def experiment_id(uri: str, name: str) -> str:
     return str(found.experiment_id)
 
 
-def _log_params(state: AttemptState) -> None:
+def _log_params(state: AttemptState, known: Collection[str]) -> None:
     from mlflow.entities import Param
 
-    params = [Param(name, value[:PARAM_CHARACTERS]) for name, value in state.params.items()]
+    params = [Param(name, value[:PARAM_CHARACTERS]) for name, value in state.params.items() if name not in known]
     for batch in batches(params, PARAM_BATCH):
         connect(state.uri).log_batch(state.run_id, params=batch)
 
