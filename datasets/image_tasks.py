@@ -90,7 +90,7 @@ class Images(Dataset):
 
     @staticmethod
     def _at_most(asked: int | None, available: int, key: str) -> int:
-        if asked is not None and asked > available or available < 1:
+        if (asked is not None and asked > available) or available < 1:
             raise BadInput(f"dataset.{key}={asked}: there are {available} images to take from")
         return available if asked is None else asked
 

@@ -28,9 +28,7 @@ MNIST_FILE = sources.File(
     mirror=sources.Mirror(
         path="images/mnist.npz", sha256="06af5dfe73b70e3bc1c36439982b18a8d76803db9b544f6fdf838a37fbb01b64"
     ),
-    url=sources.Url(
-        address="https://storage.googleapis.com/tensorflow/tf-keras-datasets/mnist.npz", verbatim=False
-    ),
+    url=sources.Url(address="https://storage.googleapis.com/tensorflow/tf-keras-datasets/mnist.npz", verbatim=False),
 )
 
 
@@ -63,9 +61,7 @@ def _fashion(name: str) -> sources.File:
             size=30_900_652,
             member=f"/usr/share/datasets/fashion-mnist/{name}",
         ),
-        url=sources.Url(
-            address=f"http://fashion-mnist.s3-website.eu-central-1.amazonaws.com/{name}", verbatim=False
-        ),
+        url=sources.Url(address=f"http://fashion-mnist.s3-website.eu-central-1.amazonaws.com/{name}", verbatim=False),
     )
 
 
@@ -76,9 +72,7 @@ class FashionMnist(Images):
     def files(self) -> list[sources.File]:
         """The four idx files, gzipped; packages and the original differ in their compression only."""
         return [
-            _fashion(f"{part}-{kind}-ubyte.gz")
-            for part in ("train", "t10k")
-            for kind in ("images-idx3", "labels-idx1")
+            _fashion(f"{part}-{kind}-ubyte.gz") for part in ("train", "t10k") for kind in ("images-idx3", "labels-idx1")
         ]
 
     def load(self, task: str) -> ImageClassification:
@@ -155,9 +149,9 @@ def _cifar10_batch(path: Path, name: str) -> NDArray[np.uint8]:
 
 @dataclass(kw_only=True)
 class Digits(Images):
-    """1797 handwritten digits of 8 x 8 pixels in 0..16, as scikit-learn ships them; 397 are the test set, always the same.
+    """1797 handwritten digits of 8 x 8 pixels in 0..16, as scikit-learn ships them.
 
-    A split was not published with them: the test images are drawn class by class, once.
+    A split was not published with them: 397 test images are drawn class by class, always the same.
     """
 
     def load(self, task: str) -> ImageClassification:
