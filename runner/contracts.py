@@ -158,6 +158,52 @@ class LinkPrediction(Task):
         return {"nodes": self.num_nodes, "edges": edges, "features": self.num_features}
 
 
+ImageSplit = Literal["train", "val", "test"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class ImageClassification(Task):
+    """Images with classes (n images of a split, C channels, H x W pixels, K classes)."""
+
+    train_x: Tensor
+    """Training images [n, C, H, W], float32, scaled and normalised as the dataset's YAML says."""
+    train_y: Tensor
+    """Their classes [n], int64, in 0..K-1. Likewise ``val`` and ``test``; ``val`` may be empty."""
+    val_x: Tensor
+    val_y: Tensor
+    test_x: Tensor
+    test_y: Tensor
+    train_index: Tensor
+    """Places [n] of the training images in the published training set, int64, sorted; likewise ``val_index``."""
+    val_index: Tensor
+    num_classes: int
+    published: tuple[int, int]
+    """Images of the published training and test set."""
+    low: Tensor
+    """What a pixel of value 0 became, [C, 1, 1]; ``high``: one of the largest value. Attacks stay within."""
+    high: Tensor
+    augmentation: Literal["none", "crop_flip"] = "none"
+    """What a method does to training images, drawn anew for every batch (``runner.methods.ops.minibatches``)."""
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """(C, H, W)."""
+        channels, height, width = self.train_x.shape[1:]
+        return channels, height, width
+
+    def part(self, split: ImageSplit) -> tuple[Tensor, Tensor]:
+        """Images and classes of a split."""
+        return getattr(self, f"{split}_x"), getattr(self, f"{split}_y")
+
+    def splits(self) -> dict[str, Tensor]:
+        """Training and validation images, by their places in the published training set."""
+        return {"train": self.train_index, "val": self.val_index}
+
+    def counts(self) -> dict[str, int]:
+        """Images of both published sets, and K."""
+        return {"train": self.published[0], "test": self.published[1], "classes": self.num_classes}
+
+
 TaskKind = TypeVar("TaskKind", bound=Task)
 
 

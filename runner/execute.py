@@ -394,7 +394,9 @@ class _Attempt:
         for name, value in metrics.items():
             if not math.isfinite(value):
                 raise Diverged(f"{name} is {value}")
-        return metrics | costs | self.hardware.measure()
+        for name, figure in self.hardware.plots().items():
+            run.save(name, figure)
+        return metrics | costs | self.hardware.measure() | self.hardware.cost(method.model, task)
 
 
 def _training_costs(loops: Loops) -> dict[str, float]:

@@ -44,3 +44,17 @@ def of_graph(
         y=y,
         **{f"split_{name}": np.sort(index) for name, index in splits.items()},
     )
+
+
+def of_images(**sets: tuple[NDArray[np.uint8], NDArray[np.integer]]) -> str:
+    """Fingerprint of sets of images by name: raw bytes of pixels uint8 [n, C, H, W] and of classes as int64 [n].
+
+    The pixels are as published, in published order, before any scaling.
+    """
+    digest = hashlib.sha256()
+    for name in sorted(sets):
+        pixels, labels = sets[name]
+        digest.update(f"{name}{pixels.shape}".encode())
+        digest.update(np.ascontiguousarray(pixels, dtype=np.uint8).tobytes())
+        digest.update(np.ascontiguousarray(labels, dtype="<i8").tobytes())
+    return digest.hexdigest()

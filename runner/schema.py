@@ -1,8 +1,8 @@
 """Checks a composed config before anything heavy is imported.
 
-A section's schema is its target's constructor: keyword-only arguments of ``__init__``, or the fields of
-a ``@dataclass``, read from the source file with ``ast``. Annotations may use the names of
-``runner.types``, ``Literal``, ``Annotated`` and the built-in types.
+A section's schema is its target's constructor: keyword-only arguments of ``__init__``, or the fields of a
+``@dataclass`` and of the dataclasses that it extends, read from the source file with ``ast``. Annotations may
+use the names of ``runner.types``, ``Literal``, ``Annotated`` and the built-in types.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from __future__ import annotations
 import ast
 import math
 import re
+import sys
 from collections.abc import Iterator
 from functools import cache
 from typing import Annotated, Any, Literal
@@ -118,19 +119,44 @@ def _annotations(target: str) -> Iterator[tuple[str, ast.expr]]:
     if not module:
         raise BadInput(f"_target_ '{target}' is not of the form package.module.Class")
     tree = ast.parse(registry.source_file(module).read_text(encoding="utf-8"))
-    body = next((node.body for node in tree.body if isinstance(node, ast.ClassDef) and node.name == name), None)
-    if body is None:
+    found = next((node for node in tree.body if isinstance(node, ast.ClassDef) and node.name == name), None)
+    if found is None:
         raise BadInput(f"_target_ '{target}': the module has no class '{name}'")
-    for node in body:
+    for node in found.body:
         if isinstance(node, ast.FunctionDef) and node.name == "__init__":
             for argument in node.args.kwonlyargs:
                 if argument.annotation is None:
                     raise BadInput(f"_target_ '{target}': argument '{argument.arg}' has no annotation")
                 yield argument.arg, argument.annotation
             return
-    for node in body:
-        if isinstance(node, ast.AnnAssign) and isinstance(node.target, ast.Name) and node.value is None:
-            yield node.target.id, node.annotation
+    if not _is_dataclass(found):
+        return
+    own = {
+        node.target.id: node.annotation
+        for node in found.body
+        if isinstance(node, ast.AnnAssign) and isinstance(node.target, ast.Name) and node.value is None
+    }
+    for base in found.bases:
+        above = _qualified(base, tree, module)
+        if above is not None:
+            yield from ((field, annotation) for field, annotation in _annotations(above) if field not in own)
+    yield from own.items()
+
+
+def _is_dataclass(node: ast.ClassDef) -> bool:
+    return any("dataclass" in ast.unparse(decorator) for decorator in node.decorator_list)
+
+
+def _qualified(base: ast.expr, tree: ast.Module, module: str) -> str | None:
+    """``package.module.Class`` of a base class whose fields are inherited: of this project or of an included folder."""
+    name = ast.unparse(base).partition("[")[0]
+    if any(isinstance(node, ast.ClassDef) and node.name == name for node in tree.body):
+        return f"{module}.{name}"
+    for node in tree.body:
+        if isinstance(node, ast.ImportFrom) and node.module and any(alias.name == name for alias in node.names):
+            top = node.module.partition(".")[0]
+            return f"{node.module}.{name}" if top not in sys.stdlib_module_names else None
+    return None
 
 
 def _evaluate(annotation: ast.expr, target: str) -> Any:

@@ -48,7 +48,7 @@ def _check(group: str, name: str) -> None:
 
 def _keys_match(group: str, content: dict[str, Any]) -> None:
     fields = schema.fields(content.get("_target_", ""))
-    keys = {key for key in content if not key.startswith("_")}
+    keys = {key for key in content if not key.startswith("_")} - {"defaults"}
     if extra := sorted(keys - fields.keys()):
         raise BadInput(f"key '{extra[0]}' is no argument of {content['_target_']}")
     if missing := sorted(fields.keys() - keys):

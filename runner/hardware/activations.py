@@ -1,8 +1,8 @@
 """Bytes that a training step saves for its backward pass.
 
-Measured in one epoch of a loop with hooks on saved tensors. Each storage counts once. A storage that is
-still alive two epochs later is not an activation: it is a parameter, the task's data or a layer's fixed
-input; these are counted apart.
+Measured in one epoch of a loop with hooks on saved tensors. A step ends where an optimiser has stepped; the
+epoch's largest step counts, and in it each storage once. A storage that is still alive two epochs later is not
+an activation: it is a parameter, the task's data or a layer's fixed input; these are counted apart.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from typing import Self
 
 import torch
 from torch.multiprocessing.reductions import StorageWeakRef
+from torch.optim.optimizer import register_optimizer_step_post_hook
 
 EPOCHS_TO_SETTLE = 2
 
@@ -20,36 +21,42 @@ class SavedActivations:
     """Context manager around the measured epoch; ``settle`` after it and after each later one."""
 
     def __init__(self) -> None:
-        self._storages: dict[int, tuple[StorageWeakRef, int]] = {}
+        self._steps: list[dict[int, tuple[StorageWeakRef, int]]] = [{}]
         self._parameters: set[int] = set()
         self._hooks = torch.autograd.graph.saved_tensors_hooks(self._saved, lambda tensor: tensor)
         self._waited = 0
         self.bytes = 0
-        """Bytes of activations, without parameters, task tensors and fixed inputs."""
+        """Bytes of the largest step's activations, without parameters, task tensors and fixed inputs."""
         self.fixed_bytes = 0
-        """Bytes of saved tensors that outlive the epoch, parameters left out."""
+        """Most bytes of a step's saved tensors that outlive the epoch, parameters left out."""
 
     def __enter__(self) -> Self:
         """Begin to listen."""
         self._hooks.__enter__()
+        self._stepping = register_optimizer_step_post_hook(lambda *_: self._steps.append({}))
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         """Stop listening."""
+        self._stepping.remove()
         self._hooks.__exit__(kind, error, trace)
 
     def settle(self, epoch: int) -> bool:
         """Note that an epoch ended; true once the figures are there."""
         if epoch <= EPOCHS_TO_SETTLE:
             return False
-        for key, (reference, size) in self._storages.items():
-            if reference.expired():  # type: ignore[no-untyped-call]
-                self.bytes += size
-            elif key not in self._parameters:
-                self.fixed_bytes += size
-        self._storages.clear()
+        for step in self._steps:
+            gone = [reference.expired() for reference, _ in step.values()]  # type: ignore[no-untyped-call]
+            activations = sum(size for (_, size), lost in zip(step.values(), gone, strict=True) if lost)
+            fixed = sum(
+                size
+                for (key, (_, size)), lost in zip(step.items(), gone, strict=True)
+                if not lost and key not in self._parameters
+            )
+            self.bytes, self.fixed_bytes = max(self.bytes, activations), max(self.fixed_bytes, fixed)
+        self._steps.clear()
         return True
 
     def _saved(self, tensor: torch.Tensor) -> torch.Tensor:
@@ -63,6 +70,6 @@ class SavedActivations:
     def _note(self, tensor: torch.Tensor, parameter: bool) -> None:
         storage = tensor.untyped_storage()
         reference = StorageWeakRef(storage)  # type: ignore[no-untyped-call]
-        self._storages.setdefault(reference.cdata, (reference, storage.nbytes()))
+        self._steps[-1].setdefault(reference.cdata, (reference, storage.nbytes()))
         if parameter or (tensor.is_leaf and tensor.requires_grad):
             self._parameters.add(reference.cdata)

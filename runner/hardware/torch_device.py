@@ -6,7 +6,7 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Annotated, Literal, TypeVar
+from typing import TYPE_CHECKING, Annotated, Literal, TypeVar
 
 import torch
 import torch.utils.deterministic as torch_deterministic
@@ -15,6 +15,11 @@ from torch import nn
 
 from runner.errors import BadInput
 from runner.hardware import memory
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+    from runner.contracts import Task
 
 Module = TypeVar("Module", bound=nn.Module)
 
@@ -84,6 +89,14 @@ class TorchDevice:
     def adapt(self, module: Module) -> Module:
         """Move a freshly built module here."""
         return module.to(device=self.torch_device, dtype=self.dtype)
+
+    def cost(self, model: nn.Module, task: Task) -> dict[str, float]:
+        """What a finished model costs on a modelled target (cycles, energy, …); a real device has nothing to model."""
+        return {}
+
+    def plots(self) -> dict[str, Figure]:
+        """Figures of a modelled target to keep with the run, by name."""
+        return {}
 
     def synchronize(self) -> None:
         """Wait for the device, so that a clock read after it is right."""
