@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -55,3 +55,14 @@ class Progress:
         )
         with drawn:
             yield Bar(drawn, drawn.add_task(name, total=epochs, values=""))
+
+    @contextmanager
+    def counting(self, name: str, total: int) -> Iterator[Callable[[], None]]:
+        """A bar for so many things; what it gives is called after each."""
+        if not self.enabled:
+            yield lambda: None
+            return
+        columns = (progress.TextColumn("{task.description}"), progress.BarColumn(), progress.MofNCompleteColumn())
+        with progress.Progress(*columns, console=self._console, transient=True) as drawn:
+            task = drawn.add_task(name, total=total)
+            yield lambda: drawn.advance(task)

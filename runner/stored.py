@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 from omegaconf import OmegaConf
@@ -22,13 +23,23 @@ STORE_KEYS = ("home=", "tracking.")
 
 def records_of(overrides: Sequence[str]) -> Records:
     """The store that a command means: ``home=…`` and ``tracking.…`` among its arguments, else the defaults."""
+    config = _store_config(overrides)
+    return Records(uri_of(config), config["tracking"]["experiment"])
+
+
+def home_of(overrides: Sequence[str]) -> Path:
+    """The folder ``home`` that a command means."""
+    return Path(_store_config(overrides)["home"])
+
+
+def _store_config(overrides: Sequence[str]) -> dict[str, Any]:
     for line in overrides:
         if not line.startswith(STORE_KEYS) or "=" not in line:
             raise BadInput(f"'{line}' can't be used here; home=… and tracking.uri=… can")
     content = registry.load_yaml(registry.conf_dirs()[0] / f"{CONFIG_NAME}.yaml")
     config = OmegaConf.create({name: content[name] for name in ("home", "tracking")})
     merged: Any = OmegaConf.to_container(OmegaConf.merge(config, OmegaConf.from_dotlist(list(overrides))), resolve=True)
-    return Records(uri_of(merged), merged["tracking"]["experiment"])
+    return dict(merged)
 
 
 def identify_run(composed: Composed) -> Identity:

@@ -6,10 +6,13 @@ unknown schema and any other store are read through MLflow's client.
 
 from __future__ import annotations
 
+import math
 import sqlite3
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field
+from itertools import groupby
+from operator import itemgetter
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +22,9 @@ KEY_TAG = "runner.key"
 KIND_TAG = "runner.kind"
 SUPERSEDED_TAG = "runner.superseded"
 SQLITE = "sqlite:///"
+
+History = dict[str, list[tuple[int, float]]]
+"""Steps and values of each metric of a run, by step."""
 
 
 @dataclass(frozen=True)
@@ -90,6 +96,49 @@ class Records:
         if len(matching) > 1:
             raise BadInput(f"'{run_id}' begins {len(matching)} runs' ids; give more of it")
         return matching[0]
+
+    def histories(self, records: Sequence[Record]) -> Iterator[tuple[str, History]]:
+        """Run id and history of each run that has one, with one query (an MLflow server: one a metric).
+
+        Raises:
+            StoreUnavailable: the store can't be read.
+        """
+        path = sqlite_path(self.uri)
+        if path is None:
+            return self._histories_client(records)
+        return self._histories_sqlite(path, {record.run_id for record in records}) if path.exists() else iter(())
+
+    def _histories_sqlite(self, path: Path, wanted: set[str]) -> Iterator[tuple[str, History]]:
+        query = (
+            "SELECT m.run_uuid, m.key, m.step, m.value, m.is_nan FROM metrics m JOIN runs r USING (run_uuid) "
+            "JOIN experiments e USING (experiment_id) WHERE e.name = ? AND r.lifecycle_stage = 'active' "
+            "ORDER BY m.run_uuid, m.key, m.step"
+        )
+        try:
+            with closing(sqlite3.connect(f"file:{path}?mode=ro", uri=True, timeout=30)) as database:
+                for run_id, rows in groupby(database.execute(query, [self.experiment]), itemgetter(0)):
+                    if run_id in wanted:
+                        yield (
+                            run_id,
+                            {
+                                name: [(step, math.nan if is_nan else value) for _, _, step, value, is_nan in points]
+                                for name, points in groupby(rows, itemgetter(1))
+                            },
+                        )
+        except sqlite3.DatabaseError as error:
+            raise StoreUnavailable(f"{self.uri} can't be read: {error}") from error
+
+    def _histories_client(self, records: Sequence[Record]) -> Iterator[tuple[str, History]]:
+        from runner.store.client import connect, unavailable
+
+        with unavailable(self.uri):
+            client = connect(self.uri)
+            for record in records:
+                points = {name: client.get_metric_history(record.run_id, name) for name in record.metrics}
+                yield (
+                    record.run_id,
+                    {name: sorted((point.step, point.value) for point in found) for name, found in points.items()},
+                )
 
     def _read(self, status: str | None = None, run_id: str = "") -> Iterator[Record]:
         path = sqlite_path(self.uri)
