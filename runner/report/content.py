@@ -72,15 +72,18 @@ def read(records: Records, papers: Sequence[str], overrides: Sequence[str], step
     for run_id, history in records.histories(runs):
         found[run_id] = curves.thinned(history)
         step()
-    measured = [scale for name in papers for scale in _scales(name, overrides)]
+    measured = [scale for name in papers for scale in _scales(name, overrides, runs)]
     moment = time.strftime("%Y-%m-%d %H:%M %Z")
     return Content(records.uri, moment, runs, groups_of(runs), measured, found)
 
 
-def _scales(name: str, overrides: Sequence[str]) -> list[Measured]:
-    first, *others = paper.load(name).paper.scales
-    default = measure(paper.load(name, first), overrides)
-    return [default, *(found for scale in others if (found := measure(paper.load(name, scale), overrides)).records)]
+def _scales(name: str, overrides: Sequence[str], runs: Sequence[Record]) -> list[Measured]:
+    """The paper at its first scale, and at the others that anything was asked for at."""
+    scales = paper.load(name).paper.scales
+    asked = {line for record in runs for line in stored.overrides_of(record)}
+    shown = [scale for place, scale in enumerate(scales) if place == 0 or asked.issuperset(scales[scale])]
+    found = [measure(paper.load(name, scale), overrides, runs) for scale in shown]
+    return [scale for place, scale in enumerate(found) if place == 0 or scale.records]
 
 
 def groups_of(runs: Sequence[Record]) -> list[Group]:

@@ -31,7 +31,8 @@ def thinned(history: History) -> dict[str, Curve]:
 def _spread(values: NDArray[np.float64]) -> NDArray[np.float64]:
     if len(values) <= POINTS:
         return values
-    return values[np.unique(np.linspace(0, len(values) - 1, POINTS).round().astype(int))]
+    kept: NDArray[np.float64] = values[np.unique(np.linspace(0, len(values) - 1, POINTS).round().astype(int))]
+    return kept
 
 
 def band(curves: Sequence[Curve]) -> dict[str, list[Any]]:

@@ -46,7 +46,7 @@
     document.getElementById(id).replaceChildren(head, body);
   };
   const number = (value) => (value === null || Number.isNaN(value) ? "–" : String(Number(value.toPrecision(6))));
-  const small = (value) => (value === null ? "–" : value !== 0 && value < 1e-4 ? value.toExponential(2) : value.toPrecision(3));
+  const small = (value) => (value === null ? "–" : value === 0 ? "0" : value < 1e-4 ? value.toExponential(2) : value.toPrecision(3));
   const code = (text) => element("code", text);
 
   const options = (side) => {
