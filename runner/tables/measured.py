@@ -208,7 +208,9 @@ def measure(expanded: Expanded, extra: Sequence[str] = (), among: Iterable[Recor
 def _possible(cell: Cell, made: Iterable[tuple[str | None, ...]]) -> bool:
     """Whether one of these combinations is that of the cell, as far as its overrides tell."""
     chosen = dict(line.lstrip("+").split("=", 1) for line in cell.overrides if "=" in line)
-    return any(all(chosen.get(name, choice) == choice for name, choice in zip(CHOSEN, one, strict=True)) for one in made)
+    return any(
+        all(chosen.get(name, choice) == choice for name, choice in zip(CHOSEN, one, strict=True)) for one in made
+    )
 
 
 def _figures(cell: Cell, runs: Sequence[Run], factor: float) -> dict[int, float]:

@@ -37,7 +37,12 @@ def build(home: Path, runs: int, epochs: int = 50, **tags: str) -> list[str]:
         experiment = 77
         location = (home / "artifacts" / "runner").as_uri()
         columns = {row[1] for row in to.execute("PRAGMA table_info(experiments)")}
-        row = {"experiment_id": experiment, "name": "runner", "artifact_location": location, "lifecycle_stage": "active"}
+        row = {
+            "experiment_id": experiment,
+            "name": "runner",
+            "artifact_location": location,
+            "lifecycle_stage": "active",
+        }
         row |= {"workspace": "default"} if "workspace" in columns else {}
         _insert(to, "experiments", row)
         for number, config in zip(range(runs), _configs(), strict=False):

@@ -23,18 +23,18 @@
   // Plotly reads a few HTML tags in texts; names from the store are to be text.
   const plain = (text) => text.replaceAll("&", "&amp;").replaceAll("<", "&lt;").replaceAll(">", "&gt;");
 
-  const layout = (theme, x, y) => {
+  const layout = (theme, shown, x, y) => {
     const line = {gridcolor: theme.grid, zerolinecolor: theme.grid, linecolor: theme.grid, automargin: true};
     return {
       paper_bgcolor: "rgba(0,0,0,0)",
       plot_bgcolor: "rgba(0,0,0,0)",
       font: {color: theme.ink, family: "system-ui, sans-serif", size: 13},
       margin: {l: 56, r: 12, t: 12, b: 48},
-      height: 400,
+      height: 380 + 22 * Math.ceil(shown / 2),
       hovermode: "closest",
       hoverlabel: {bgcolor: theme.paper, font: {color: theme.ink}},
       showlegend: true,
-      legend: {orientation: "h", y: -0.22, yanchor: "top"},
+      legend: {orientation: "h", yref: "container", y: 0, yanchor: "bottom"},
       xaxis: {...line, ...x},
       yaxis: {...line, ...y},
     };
@@ -48,7 +48,7 @@
       const metric = {
         name: "metric",
         label: "Metric",
-        options: (at) => unique(series.filter((one) => one.row === at.row).map((one) => family(one.metric))),
+        options: (at) => unique(series.filter((one) => at.row === undefined || one.row === at.row).map((one) => family(one.metric))),
         initial: (found) => found.find((name) => name.startsWith("val_")) ?? found[0],
       };
       const column = {
@@ -112,7 +112,7 @@
       const subject = [axis(at.metric), at.row].filter(Boolean).join(", ");
       return {
         data: traces,
-        layout: layout(theme, {title: {text: "epoch"}}, {title: {text: plain(axis(at.metric))}}),
+        layout: layout(theme, found.length, {title: {text: "epoch", standoff: 8}}, {title: {text: plain(axis(at.metric))}}),
         headings: ["curve", "seeds", "last epoch", "first", "least", "most", "last"],
         lines,
         label: `Line plot over epochs of ${subject}. ${lines.map((line) => `${line[0]}: from ${line[3]} to ${line[6]}`).join("; ")}.`,
@@ -161,7 +161,7 @@
       ]);
       return {
         data: traces,
-        layout: layout(theme, {title: {text: plain(at.cost)}, type: log ? "log" : "linear"}, {title: {text: plain(axis(at.result))}}),
+        layout: layout(theme, traces.length, {title: {text: plain(at.cost), standoff: 8}, type: log ? "log" : "linear"}, {title: {text: plain(axis(at.result))}}),
         headings: ["row", "column", axis(at.result), at.cost, "n"],
         lines,
         label: `Scatter plot of ${axis(at.result)} against ${at.cost}, ${lines.length} points. Its figures stand in the table below.`,
