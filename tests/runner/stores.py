@@ -112,14 +112,11 @@ def _run(
     curves = {"train/loss": lambda step: math.exp(-step / 20), "train/val_acc": lambda step: level * step / epochs}
     points = [(name, value(step), step) for name, value in curves.items() for step in range(1, epochs + 1)]
     points += [(name, value, 0) for name, value in final.items()]
-    to.executemany(
-        "INSERT INTO metrics (key, value, timestamp, step, is_nan, run_uuid) VALUES (?, ?, ?, ?, 0, ?)",
-        [(name, value, start, step, identifier) for name, value, step in points],
-    )
-    to.executemany(
-        "INSERT OR REPLACE INTO latest_metrics (key, value, timestamp, step, is_nan, run_uuid) VALUES (?, ?, ?, ?, 0, ?)",
-        [(name, value, start, step, identifier) for name, value, step in points],
-    )
+    for table in ("metrics", "latest_metrics"):
+        to.executemany(
+            f"INSERT OR REPLACE INTO {table} (key, value, timestamp, step, is_nan, run_uuid) VALUES (?, ?, ?, ?, 0, ?)",
+            [(name, value, start, step, identifier) for name, value, step in points],
+        )
     folder.mkdir(parents=True)
     environment = {"machine": "a machine", "python": "3.11", "packages": {"torch": "2.0"}}
     (folder / "environment.json").write_text(json.dumps(environment))

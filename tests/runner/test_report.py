@@ -148,9 +148,8 @@ def test_five_thousand_runs_in_half_a_minute(cli: Cli, toy: list[str]) -> None:
 
 
 def test_what_the_store_says_stays_text(cli: Cli, toy: list[str]) -> None:
-    (identifier, *_) = build(
-        home(), 5, **{"runner.reason": ATTACK, "runner.method": ATTACK, "runner.unofficial": ATTACK}
-    )
+    tags = {f"runner.{name}": ATTACK for name in ("reason", "method", "unofficial", "machine")}
+    (identifier, *_) = build(home(), 5, **tags)
     folder = home() / "artifacts" / "runner" / identifier / "artifacts"
     (folder / "a<script>.svg").write_text('<svg xmlns="http://www.w3.org/2000/svg"><script>alert(3)</script></svg>')
     (folder / "environment.json").write_text(json.dumps({"machine": ATTACK, "packages": {ATTACK: ATTACK}}))
@@ -167,10 +166,10 @@ def test_what_the_store_says_stays_text(cli: Cli, toy: list[str]) -> None:
     site = home() / "report"
     allowed = {"report.js", "plots.js", "plotly.min.js", "compare.js", "compare-data.js", "statistics.js"}
     for page in site.rglob("*.html"):
-        for tag, given in Links(page.read_text()).elements:
-            assert not [name for name in given if name.startswith("on")], page
-            if tag == "script" and given.get("type") != "application/json":
-                assert Path(given["src"] or "").name in allowed
+        for tag, attributes in Links(page.read_text()).elements:
+            assert not [name for name in attributes if name.startswith("on")], page
+            if tag == "script" and attributes.get("type") != "application/json":
+                assert Path(attributes["src"] or "").name in allowed
             assert tag not in ("svg", "iframe", "object", "embed")
     run = (site / "runs" / f"{identifier}.html").read_text()
     assert "&lt;script&gt;alert(1)" in run

@@ -10,13 +10,18 @@
     tip.style.left = `${Math.max(8, left)}px`;
     tip.style.top = `${below ? at.bottom + 6 : Math.max(8, at.top - 6 - tip.offsetHeight)}px`;
   };
+  const onScroll = () => {
+    const tip = document.querySelector(".tip:popover-open");
+    if (tip) place(tip, document.querySelector(`button[popovertarget="${tip.id}"]`));
+  };
+  addEventListener("scroll", onScroll, {passive: true, capture: true});
   for (const button of document.querySelectorAll("button[popovertarget]")) {
     const tip = document.getElementById(button.getAttribute("popovertarget"));
     const pinned = () => tip.matches(":popover-open") && !tip.inert;
     const look = () => {
       if (tip.matches(":popover-open") || document.querySelector(".tip:popover-open:not([inert])")) return;
       tip.inert = true;
-      tip.showPopover();
+      tip.showPopover({source: button});
       place(tip, button);
     };
     const leave = () => {
@@ -39,9 +44,8 @@
     tip.addEventListener("toggle", (event) => {
       if (event.newState === "closed") tip.inert = false;
     });
-  }
-  addEventListener("scroll", () => document.querySelector(".tip:popover-open")?.hidePopover(), {passive: true});
 
+  }
   const copy = async (text) => {
     try {
       await navigator.clipboard.writeText(text);
