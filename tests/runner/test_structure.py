@@ -144,6 +144,9 @@ def test_the_wheel_holds_everything_and_nothing_at_top_level_but_runner(tmp_path
             assert f"{place}/{path.relative_to(ROOT / folder).as_posix()}" in names
     for path in (ROOT / "conf").rglob("*.yaml"):
         assert f"runner/conf/{path.relative_to(ROOT / 'conf').as_posix()}" in names
+    for folder in ("assets", "templates"):
+        for path in (ROOT / "runner" / "report" / folder).iterdir():
+            assert f"runner/report/{folder}/{path.name}" in names
     target = tmp_path / "site"
     install = [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--target", str(target), str(wheel)]
     subprocess.run(install, check=True, capture_output=True, timeout=120)

@@ -10,7 +10,7 @@
   const COLOURS = ["#3b82d6", "#e8743b", "#2ea371", "#b86bd6", "#d6a21e", "#d64f6c", "#27a5b5", "#8a8f98", "#8c6d4f", "#6d7bea"];
   const DASHES = ["solid", "dash", "dot", "dashdot"];
   const SYMBOLS = ["circle", "square", "diamond", "cross", "x", "triangle-up", "triangle-down", "star", "pentagon", "hexagon"];
-  const ALL = "all, the last loop of each";
+  const ALL = "all (last loops)";
   const percent = (name) => name.split("/").some((part) => /_(acc|auc)$/.test(part));
   const factor = (name) => (percent(name) ? 100 : 1);
   const axis = (name) => (percent(name) ? `${name} (%)` : name);
