@@ -106,9 +106,10 @@ class Records:
         path = sqlite_path(self.uri)
         if path is None:
             return self._histories_client(records)
-        return self._histories_sqlite(path, {record.run_id for record in records}) if path.exists() else iter(())
+        return self._histories_sqlite(path, records) if path.exists() else iter(())
 
-    def _histories_sqlite(self, path: Path, wanted: set[str]) -> Iterator[tuple[str, History]]:
+    def _histories_sqlite(self, path: Path, records: Sequence[Record]) -> Iterator[tuple[str, History]]:
+        wanted = {record.run_id for record in records}
         query = (
             "SELECT m.run_uuid, m.key, m.step, m.value, m.is_nan FROM metrics m JOIN runs r USING (run_uuid) "
             "JOIN experiments e USING (experiment_id) WHERE e.name = ? AND r.lifecycle_stage = 'active' "
@@ -126,7 +127,9 @@ class Records:
                             },
                         )
         except sqlite3.DatabaseError as error:
-            raise StoreUnavailable(f"{self.uri} can't be read: {error}") from error
+            if "no such" not in str(error):
+                raise StoreUnavailable(f"{self.uri} can't be read: {error}") from error
+            yield from self._histories_client(records)
 
     def _histories_client(self, records: Sequence[Record]) -> Iterator[tuple[str, History]]:
         from runner.store.client import connect, unavailable
