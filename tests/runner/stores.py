@@ -76,6 +76,7 @@ def _run(
             "run_uuid": identifier,
             "name": f"run-{number}",
             "status": "FINISHED",
+            "user_id": "someone",
             "start_time": start,
             "end_time": start + 900,
             "lifecycle_stage": "active",
