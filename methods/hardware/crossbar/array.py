@@ -173,7 +173,7 @@ class Crossbar(nn.Module):
         return self._read(self.conductance, self.gain)
 
     def follow(self, weight: Tensor) -> None:
-        """Program ``weight`` anew if other hands than ``update`` have written it (a method that sets initial weights)."""
+        """Program ``weight`` anew if other hands have written it (a method that sets its own initial weights)."""
         if weight._version != self._written and not torch.equal(weight, self.read()):
             self.program(weight)
             weight.copy_(self.read())
@@ -183,9 +183,9 @@ class Crossbar(nn.Module):
         return self.scale * (current[0] - current[1])
 
     def update(self, weight: Tensor, change: Tensor) -> None:
-        """Answer a wanted change [O, I] with at most one pulse a synapse; ``weight`` is what was read, and is read anew.
+        """Answer a wanted change [O, I] of ``weight``, which is what was read, with at most one pulse a synapse.
 
-        Only synapses that get a pulse are touched.
+        The synapses that got one are read anew; the others are as they were.
         """
         self.counts[0] += 1
         where = self._chosen(change).flatten().nonzero().squeeze(1)

@@ -148,8 +148,8 @@ class SynapseCrossbar(TorchDevice):
     def cost(self, model: nn.Module, task: Task) -> dict[str, float]:
         """What the arrays of ``model`` went through until the state that was kept; nothing in software.
 
-        ``pulses`` of devices, ``pulses_per_synapse_update`` (in [0, 2]), ``refreshes`` of pairs, ``refresh_pulses`` that
-        wrote them, and ``saturation_share`` of the devices.
+        ``pulses`` of devices, ``pulses_per_synapse_update`` (in [0, 2]), ``refreshes`` of pairs, ``refresh_pulses``
+        that wrote them, and ``saturation_share`` of the devices.
         """
         crossbars = [part for part in model.modules() if isinstance(part, Crossbar)]
         if not crossbars:
