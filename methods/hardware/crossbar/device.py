@@ -22,6 +22,8 @@ import torch
 from torch import Tensor
 
 Distribution = Literal["normal", "lognormal"]
+LINEAR = 1e-9
+"""A beta below it is 0: the difference would drown in rounding."""
 SMALLEST_FACTOR = 0.1
 """Of a normally distributed spread: no device is dead or reversed."""
 
@@ -60,7 +62,7 @@ class Branch:
 
 def branch(beta: Tensor, pulses: int) -> Branch:
     """The branch of nonlinearity beta >= 0 that takes ``pulses`` from one end to the other."""
-    bent = beta > 0
+    bent = beta > LINEAR
     some = torch.where(bent, beta, torch.ones_like(beta))
     slope = -torch.expm1(-some / pulses)
     first = slope / -torch.expm1(-some)
