@@ -72,3 +72,13 @@ def test_a_killed_run_ends_bit_equal(child: Callable[..., object], tmp_path: Pat
     assert resumed.status == "FINISHED"
     assert numerics(resumed) == numerics(only(tmp_path / "undisturbed"))
     assert resumed.metrics["pulses"] > 0
+
+
+@pytest.mark.parametrize("experiment", ["synapse_adaptive_rule", "synapse_adaptive_rule_full"])
+def test_the_papers_settings_start(experiment: str, cli: Cli) -> None:
+    small = [f"dataset.{split}_size=100" for split in ("train", "val", "test")]
+    result = cli(f"+experiment={experiment}", "limit=1", *small, "progress=false")
+    if "can't be had" in result.err:
+        pytest.skip(f"no MNIST here: {result.err}")
+    assert result.status == 0, result.err
+    assert "pulses" in result.out
