@@ -16,7 +16,6 @@ from torch import Tensor, nn
 
 from runner.methods.hardware.crossbar.device import Branch, Distribution, branch, pulsed, reset, spread
 
-SCHEMES = ("bidirectional_both", "bidirectional_single", "unidirectional")
 GROWTH_UPDATES = 1000
 """Updates after which the threshold has grown by its factor."""
 
@@ -122,9 +121,11 @@ class Unidirectional(Scheme):
         return g >= 1
 
 
-_SCHEMES: dict[str, Scheme] = dict(
-    zip(SCHEMES, (BidirectionalBoth(), BidirectionalSingle(), Unidirectional()), strict=True)
-)
+SCHEMES: dict[str, Scheme] = {
+    "bidirectional_both": BidirectionalBoth(),
+    "bidirectional_single": BidirectionalSingle(),
+    "unidirectional": Unidirectional(),
+}
 
 
 class Crossbar(nn.Module):
@@ -142,7 +143,7 @@ class Crossbar(nn.Module):
     def __init__(self, weight: Tensor, design: Design) -> None:
         super().__init__()
         self.design = design
-        self.scheme = _SCHEMES[design.scheme]
+        self.scheme = SCHEMES[design.scheme]
         self.scale = design.weight_range * weight.shape[1] ** -0.5
         self._written = -1
         """Version of the weight after this array last wrote it."""
@@ -213,7 +214,7 @@ class Crossbar(nn.Module):
             return torch.rand_like(size) * (self.scale * self.scheme.linear_step / design.pulses) < size
         if design.rule == "fraction":
             count = max(1, round(design.fraction * size.numel()))
-            smallest = size.flatten().topk(count, sorted=True).values[-1]
+            smallest = size.flatten().topk(count).values[-1]
             return (size >= smallest) & (size > 0)
         if design.threshold_growth == 1:
             return size > design.threshold
