@@ -6,72 +6,110 @@ too large becomes infinite.
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
 Array = NDArray[np.float64]
 
+MANTISSA, BIAS = 52, 1023
+EXPONENT = np.int64(0x7FF << MANTISSA)
 
-class Format(ABC):
+
+@dataclass(frozen=True)
+class Format:
     """How a real number becomes a number of the format."""
 
-    @abstractmethod
+    precision: int
+    """p: bits of a normal number's significand, the hidden one included."""
+    least: int
+    """Exponent of the least normal number; subnormals are multiples of 2^(least - p + 1)."""
+
+    @property
+    def largest(self) -> float:
+        """The largest finite number; exponents are symmetric."""
+        return (2 - 2.0 ** (1 - self.precision)) * 2.0 ** (1 - self.least)
+
     def round(self, x: Array) -> Array:
         """The nearest number of the format, rounded once; a new array."""
+        x = np.asarray(x, np.float64)
+        result, anchor = np.empty_like(x), np.empty(x.shape, np.int64)
+        self._round_into(x, result, anchor)
+        return self._bounded(result)
+
+    def _round_into(self, x: Array, out: Array, anchor: NDArray[np.int64]) -> None:
+        """(x + c) - c, where float64 itself rounds to the format's places; not yet bounded.
+
+        With 2^e <= |x| < 2^(e+1), c = 1.5 * 2^(e + 53 - p): a sum with it has its last place at 2^(e + 1 - p). Below
+        the least normal number e stays at its exponent. Nothing is rounded twice: the subtraction is exact.
+        """
+        np.bitwise_and(x.view(np.int64), EXPONENT, out=anchor)
+        np.maximum(anchor, np.int64((self.least + BIAS) << MANTISSA), out=anchor)
+        anchor += np.int64(((MANTISSA + 1 - self.precision) << MANTISSA) + (1 << (MANTISSA - 1)))
+        c = anchor.view(np.float64)
+        np.add(x, c, out=out)
+        out -= c
+        np.copysign(out, x, out=out)
+
+    def _bounded(self, x: Array) -> Array:
+        size = np.abs(x)
+        if (size > self.largest).any():
+            return np.where(size > self.largest, np.copysign(np.inf, x), x)
+        return x
 
     def fma(self, a: Array, b: Array, c: Array) -> Array:
         """a b + c with one rounding, for numbers of the format; broadcasts."""
-        return self.round(a * b + c)
+        product = np.multiply(a, b)
+        return self.round(_sum_to_odd(product, np.broadcast_to(c, product.shape)))
+
+    def chain(self, first: Array, second: Array) -> Array:
+        """acc <- fma(a_k, b_k, acc) from 0, for a [K, ...] and b [K, ...] that broadcast."""
+        shape = np.broadcast_shapes(first.shape[1:], second.shape[1:])
+        acc, total, anchor = np.zeros(shape), np.empty(shape), np.empty(shape, np.int64)
+        plain, small = self._foresee(first, second)
+        for a, b in zip(first, second, strict=True):
+            np.multiply(a, b, out=total)
+            if plain:
+                total += acc
+            else:
+                total = _sum_to_odd(total, acc)
+            self._round_into(total, acc, anchor)
+            if not small:
+                acc = self._bounded(acc)
+        return acc
+
+    def _foresee(self, first: Array, second: Array) -> tuple[bool, bool]:
+        """Whether float64 holds every sum of a chain exactly, or well enough; whether none can overflow.
+
+        Every sum is a multiple of the product of the operands' last places. With 11 bits a sum that float64 has
+        to round is never near a tie of the format: exponents don't lie far enough apart.
+        """
+        axes = tuple(range(1, max(first.ndim, second.ndim)))
+        sizes = [np.abs(first), np.abs(second)]
+        most = float((sizes[0].max(axis=axes) * sizes[1].max(axis=axes)).sum()) * 2 if len(first) else 0.0
+        small = most < self.largest
+        if 2 * self.precision + 2 * -self.least <= 2 * MANTISSA:
+            return True, small
+        least = [float(size.min(where=size > 0, initial=np.inf)) for size in sizes]
+        place = least[0] * least[1] * 2.0 ** (-2 * self.precision)
+        return bool(most <= place * 2.0**MANTISSA), small
 
 
-class Binary16(Format):
-    """IEEE 754 half: 5 bits of exponent, 11 of precision.
+def _sum_to_odd(one: Array, other: Array) -> Array:
+    """one + other; where float64 has to round, to the neighbour with an odd last bit.
 
-    In float64 a product has at most 22 bits, and a sum that is rounded to 53 bits first falls on the same side of
-    a half's tie: 53 bits are more than twice 11 and two, and no exponent lies as far apart as would matter.
+    So a second rounding, to a format of at most 51 bits, comes out as if it were the only one.
     """
-
-    def round(self, x: Array) -> Array:
-        """By NumPy, whose conversion rounds float64 once (torch's goes through float32 and rounds twice)."""
-        return np.asarray(x, np.float64).astype(np.float16).astype(np.float64)
-
-
-class BFloat16(Format):
-    """The upper half of a float32: 8 bits of exponent, 8 of precision."""
-
-    DROPPED = 52 - 7
-    TIE = 1 << (DROPPED - 1)
-    MASK = (1 << DROPPED) - 1
-    LEAST_NORMAL, LEAST, OVERFLOW = 2.0**-126, 2.0**-133, 2.0**128
-
-    def round(self, x: Array) -> Array:
-        """To nearest on the bits; below the least normal number to a multiple of the least number."""
-        x = np.asarray(x, np.float64)
-        bits = np.atleast_1d(x).view(np.int64)
-        rounded = ((bits + (self.TIE - 1) + ((bits >> self.DROPPED) & 1)) & ~self.MASK).view(np.float64)
-        rounded = rounded.reshape(x.shape)
-        size = np.abs(x)
-        if (small := size < self.LEAST_NORMAL).any():
-            rounded = np.where(small, np.rint(x / self.LEAST) * self.LEAST, rounded)
-        if not (size < self.OVERFLOW / 2).all():
-            rounded = np.where(np.abs(rounded) < self.OVERFLOW, rounded, np.copysign(np.inf, x))
-            rounded = np.where(np.isnan(x), x, rounded)
-        return rounded
-
-    def fma(self, a: Array, b: Array, c: Array) -> Array:
-        """Exponents may lie so far apart that float64 loses an addend that would decide a tie: rounded to odd first."""
-        product = a * b
-        total = product + c
-        part = total - product
-        lost = (product - (total - part)) + (c - part)
-        if lost.any():
-            even = (total.view(np.int64) & 1) == 0
-            sticky = even & (lost != 0) & np.isfinite(lost)
-            total = np.where(sticky, np.nextafter(total, np.copysign(np.inf, lost)), total)
-        return self.round(total)
+    total = np.add(one, other)
+    part = total - one
+    lost = (one - (total - part)) + (other - part)
+    if lost.any():
+        even = (np.asarray(total).view(np.int64) & 1) == 0
+        moved = np.nextafter(total, np.copysign(np.inf, lost))
+        total = np.where(even & (lost != 0) & np.isfinite(lost), moved, total)
+    return total
 
 
-FORMATS: dict[str, Format] = {"binary16": Binary16(), "bfloat16": BFloat16()}
+FORMATS = {"binary16": Format(precision=11, least=-14), "bfloat16": Format(precision=8, least=-126)}
 """By the names that ``hardware.numerics`` takes."""

@@ -23,11 +23,11 @@ def product(a: Array, b: Array, number: Format, *, kernel: str, transposed: bool
     second = _places(b, -2)[..., None, :]
     with np.errstate(over="ignore", invalid="ignore"):
         if not two_lane:
-            return _chain(first, second, number)
+            return number.chain(first, second)
         lanes = _lanes(first, second[..., :two_lane], number, apart=kernel == "2x4")
         if two_lane == b.shape[-1]:
             return lanes
-        return np.concatenate([lanes, _chain(first, second[..., two_lane:], number)], axis=-1)
+        return np.concatenate([lanes, number.chain(first, second[..., two_lane:])], axis=-1)
 
 
 def _places(matrix: Array, axis: int) -> Array:
@@ -35,19 +35,11 @@ def _places(matrix: Array, axis: int) -> Array:
     return np.ascontiguousarray(np.moveaxis(matrix, axis, 0))
 
 
-def _chain(first: Array, second: Array, number: Format) -> Array:
-    """acc <- fma(a_k, b_k, acc) for [K, ..., N, 1] and [K, ..., 1, M]."""
-    acc = np.zeros(np.broadcast_shapes(first.shape[1:], second.shape[1:]))
-    for a, b in zip(first, second, strict=True):
-        acc = number.fma(a, b, acc)
-    return acc
-
-
 def _lanes(first: Array, second: Array, number: Format, *, apart: bool) -> Array:
     """Even and odd k; an odd last k joins the even chain, or is added on its own where ``apart``."""
     inner = len(first) // 2 * 2
     paired = [matrix[:inner].reshape(inner // 2, 2, *matrix.shape[1:]) for matrix in (first, second)]
-    even, odd = _chain(paired[0], paired[1], number)
+    even, odd = number.chain(paired[0], paired[1])
     if inner < len(first) and not apart:
         even = number.fma(first[-1], second[-1], even)
     total = number.round(even + odd)
