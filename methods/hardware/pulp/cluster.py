@@ -24,6 +24,7 @@ from runner.methods.hardware.pulp.layers import Layer
 from runner.types import NonNegativeFloat, PositiveFloat, PositiveInt
 
 Step = Literal["forward", "weight", "input"]
+STEPS: tuple[Step, ...] = ("forward", "weight", "input")
 
 
 class Cost(NamedTuple):
@@ -84,8 +85,8 @@ class Cluster:
     dma_bytes_per_cycle: PositiveFloat
     dma_setup: NonNegativeFloat
     """Cycles a transfer."""
-    dma_overlapped: bool
-    """Whether transfers hide behind computation."""
+    transfers: Literal["serial", "overlapped", "none"]
+    """Whether operands are moved before they are used, behind computation, or lie in L1 already."""
     stall: PositiveFloat
     """Factor on the cycles of all inner loops: bank conflicts, FPU latency."""
     fork: NonNegativeFloat
@@ -172,9 +173,7 @@ class Cluster:
             RunFailed: not even the smallest tile fits L1.
         """
         make = self._depthwise if layer.kind == "depthwise" else self._dense
-        steps: list[Step] = ["forward", "weight"]
-        if not first or self.input_gradient_of_first:
-            steps.append("input")
+        steps = STEPS if self.input_gradient_of_first or not first else STEPS[:2]
         return {step: make(layer, step) for step in steps}
 
     def im2row_bytes(self, layer: Layer) -> int:
@@ -262,7 +261,7 @@ class Cluster:
 
     def _with_dma(self, cycles: float, moved: float, transfers: int) -> float:
         dma = self.item * moved / self.dma_bytes_per_cycle + self.dma_setup * transfers
-        return max(cycles, dma) if self.dma_overlapped else cycles + dma
+        return {"serial": cycles + dma, "overlapped": max(cycles, dma), "none": cycles}[self.transfers]
 
     def _bytes(self, work: Pass, rows: int, channels: int) -> int:
         positions = rows * work.row
@@ -327,6 +326,16 @@ class Cluster:
         transfers = 3 * sum(count for _, count in parts)
         size = self.item * (tile * channel + self.cores * buffer)
         return Cost(macs, self._with_dma(cycles, channels * channel, transfers), size)
+
+    def costs(self, found: Sequence[Layer]) -> list[dict[Step, Cost]]:
+        """``step_costs`` of all layers of a network, in the order of use."""
+        return [self.step_costs(layer, first=place == 0) for place, layer in enumerate(found)]
+
+    def step_total(self, found: Sequence[Layer]) -> Cost:
+        """Of a whole step, loss and update included."""
+        parts = [cost for steps in self.costs(found) for cost in steps.values()]
+        cycles = sum(cost.cycles for cost in parts) + self.update_cycles(found) + self.loss_cycles(found[-1])
+        return Cost(sum(cost.macs for cost in parts), cycles, max(cost.l1_bytes for cost in parts))
 
     def update_cycles(self, found: Sequence[Layer]) -> float:
         """SGD over all parameters of the layers, one piece of work a layer."""

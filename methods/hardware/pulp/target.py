@@ -14,7 +14,7 @@ from torch.optim.optimizer import register_optimizer_step_post_hook, register_op
 from runner.errors import BadInput
 from runner.hardware.torch_device import TorchDevice
 from runner.methods.hardware.pulp.arithmetic import Arithmetic
-from runner.methods.hardware.pulp.cluster import Cluster
+from runner.methods.hardware.pulp.cluster import STEPS, Cluster
 from runner.methods.hardware.pulp.formats import FORMATS
 from runner.methods.hardware.pulp.layers import layers
 
@@ -82,32 +82,25 @@ class Pulp(Cluster, TorchDevice):
                 return {}
         if not found:
             return {}
-        costs = {
-            (place, step): cost
-            for place, layer in enumerate(found)
-            for step, cost in self.step_costs(layer, first=place == 0).items()
-        }
-        update, loss = self.update_cycles(found), self.loss_cycles(found[-1])
-        cycles = sum(cost.cycles for cost in costs.values()) + update + loss
-        macs = sum(cost.macs for cost in costs.values())
+        costs, total = self.costs(found), self.step_total(found)
         metrics: dict[str, float] = {
-            "cycles": cycles,
-            "macs": macs,
-            "macs_per_cycle": macs / cycles,
-            "milliseconds": cycles / self.clock_mhz / 1e3,
-            "l1_bytes": max(cost.l1_bytes for cost in costs.values()),
+            "cycles": total.cycles,
+            "macs": total.macs,
+            "macs_per_cycle": total.macs / total.cycles,
+            "milliseconds": total.cycles / self.clock_mhz / 1e3,
+            "l1_bytes": total.l1_bytes,
             "im2row_bytes": max(map(self.im2row_bytes, found)),
             "model_bytes": 2 * self.item * sum(layer.parameters for layer in found),
-            "cycles/update": update + loss,
+            "cycles/update": self.update_cycles(found) + self.loss_cycles(found[-1]),
         }
-        for name in ("forward", "weight", "input"):
-            part = [cost for (_, step), cost in costs.items() if step == name]
+        for step in STEPS:
+            part = [steps[step] for steps in costs if step in steps]
             if part:
-                metrics[f"cycles/{name}"] = sum(cost.cycles for cost in part)
-                metrics[f"macs_per_cycle/{name}"] = sum(cost.macs for cost in part) / metrics[f"cycles/{name}"]
-        for place, layer in enumerate(found):
-            part = [cost for (where, _), cost in costs.items() if where == place]
-            metrics[f"macs_per_cycle/layer/{layer.name}"] = sum(c.macs for c in part) / sum(c.cycles for c in part)
+                metrics[f"cycles/{step}"] = sum(cost.cycles for cost in part)
+                metrics[f"macs_per_cycle/{step}"] = sum(cost.macs for cost in part) / metrics[f"cycles/{step}"]
+        for layer, steps in zip(found, costs, strict=True):
+            macs, cycles = (sum(values) for values in zip(*((c.macs, c.cycles) for c in steps.values()), strict=True))
+            metrics[f"macs_per_cycle/layer/{layer.name}"] = macs / cycles
         return metrics
 
 
