@@ -67,9 +67,12 @@ class Arithmetic(TorchDispatchMode):
         self, func: Any, types: Any, args: Sequence[Any] = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
         """One operation."""
-        kwargs = kwargs or {}
         if self._pausing or func._schema.name.startswith(("aten::empty", "aten::new_empty")):
-            return func(*args, **kwargs)
+            return func(*args, **(kwargs or {}))
+        with np.errstate(over="ignore", invalid="ignore"):  # infinities and NaN are numbers of the format
+            return self._operation(func, args, kwargs or {})
+
+    def _operation(self, func: Any, args: Sequence[Any], kwargs: dict[str, Any]) -> Any:
         if func is torch.ops.aten._fused_sgd_.default and all(map(_ours, args[0])):
             return self._sgd(*args, **kwargs)
         name = func._schema.name.removeprefix("aten::")
@@ -99,16 +102,14 @@ class Arithmetic(TorchDispatchMode):
         if isinstance(value, Tensor):
             if _ours(value):
                 array = _array(value)
-                with np.errstate(over="ignore", invalid="ignore"):
-                    array[...] = self.number.round(array)
+                array[...] = self.number.round(array)
         elif isinstance(value, list | tuple):
             for item in value:
                 self._round(item)
 
     def _numbers(self, tensor: Tensor) -> Array:
         """Of an operand; what comes from the host, a task's images for one, is rounded on the way."""
-        with np.errstate(over="ignore", invalid="ignore"):
-            return self.number.round(_array(tensor))
+        return self.number.round(_array(tensor))
 
     def _product(self, a: Array, b: Array, *, transposed: bool) -> Array:
         shape = Product(a.shape[-2], a.shape[-1], b.shape[-1], transposed)
