@@ -130,9 +130,7 @@ def by_loops(a: Array, b: Array, number: Format, kernel: str, transposed: bool) 
 @pytest.mark.parametrize("kernel", HALF)
 @pytest.mark.parametrize("transposed", [True, False])
 @pytest.mark.parametrize("shape", [(4, 7, 9), (3, 6, 8), (2, 5, 2)])
-def test_products_are_those_of_the_loops(
-    name: str, kernel: str, transposed: bool, shape: tuple[int, int, int]
-) -> None:
+def test_products_are_those_of_the_loops(name: str, kernel: str, transposed: bool, shape: tuple[int, int, int]) -> None:
     number = FORMATS[name]
     n, k, m = shape
     draw = np.random.default_rng(n)
@@ -199,7 +197,13 @@ def test_convolutions_in_one_dimension_too() -> None:
 def network() -> nn.Sequential:
     torch.manual_seed(1)
     return nn.Sequential(
-        nn.Conv2d(1, 4, 3, padding=1), nn.ReLU(), nn.MaxPool2d(2), nn.Flatten(), nn.Linear(64, 12), nn.Tanh(), nn.Linear(12, 3)
+        nn.Conv2d(1, 4, 3, padding=1),
+        nn.ReLU(),
+        nn.MaxPool2d(2),
+        nn.Flatten(),
+        nn.Linear(64, 12),
+        nn.Tanh(),
+        nn.Linear(12, 3),
     )
 
 
@@ -235,7 +239,9 @@ def test_gradients_and_weights_stay_in_the_format(name: str) -> None:
         assert torch.equal(one, other)
         assert torch.equal(one, third)
     for kind in kinds:
-        assert all(is_of(FORMATS[name], w) for w in trained(FORMATS[name], torch.optim.Adam, **options, **kind, eps=0.01))
+        assert all(
+            is_of(FORMATS[name], w) for w in trained(FORMATS[name], torch.optim.Adam, **options, **kind, eps=0.01)
+        )
 
 
 @pytest.mark.usefixtures("double")

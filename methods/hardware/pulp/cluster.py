@@ -257,7 +257,9 @@ class Cluster:
         tiles = sum(count for _, count in down), sum(times for _, times in across)
         weights = work.held * work.channels * (tiles[0] if tiles[1] > 1 else 1)
         moved = work.rows * work.given + work.halo * tiles[0] + work.rows * work.row * work.channels + weights
-        return Cost(work.macs, self._with_dma(cycles, moved, 3 * tiles[0] * tiles[1]), self._bytes(work, rows, channels))
+        return Cost(
+            work.macs, self._with_dma(cycles, moved, 3 * tiles[0] * tiles[1]), self._bytes(work, rows, channels)
+        )
 
     def _with_dma(self, cycles: float, moved: float, transfers: int) -> float:
         dma = self.item * moved / self.dma_bytes_per_cycle + self.dma_setup * transfers

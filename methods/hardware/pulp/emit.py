@@ -143,7 +143,7 @@ def _block(rows: int, kernel: Kernel, transposed: bool) -> str:
         last = f"A(i + {r}, k), B(k, j + {v})"
         if apart:
             text += f"        half left{r}{v} = k < K ? FMA({last}, (half)0) : (half)0;\n"
-            text += f"        __asm__(\"\" : \"+f\"(left{r}{v})); /* rounded by itself */\n"
+            text += f'        __asm__("" : "+f"(left{r}{v})); /* rounded by itself */\n'
             text += f"        {place} = left{r}{v} + (even{r}{v} + odd{r}{v});\n"
         else:
             text += f"        if (k < K) even{r}{v} = FMA({last}, even{r}{v});\n"

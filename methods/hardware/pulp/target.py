@@ -129,7 +129,9 @@ class LostUpdates:
 
     def _look(self, optimizer: torch.optim.Optimizer, *_: Any) -> None:
         trained = [p for group in optimizer.param_groups for p in group["params"] if p.grad is not None]
-        self._before = [(parameter, parameter.detach().clone()) for parameter in trained if not parameter.grad.is_sparse]
+        self._before = [
+            (parameter, parameter.detach().clone()) for parameter in trained if not parameter.grad.is_sparse
+        ]
 
     def _compare(self, *_: Any) -> None:
         for parameter, before in self._before:
