@@ -188,7 +188,7 @@ def test_memory_of_a_convolution() -> None:
 
 def test_serial_depthwise_gradients_are_what_slows_the_speech_network_down() -> None:
     """Before any fit, as the card's sketch has it."""
-    plain = {**{name: value for name, value in fit.EXPECTED.items()}, "stall": 1.0}
+    plain = dict(fit.EXPECTED)
     found = fit.networks()
     serial, parallel = (target(**plain, depthwise=name) for name in ("naive_serial", "naive"))
     assert fit.macs_per_cycle(serial, found["ds_cnn"]) < fit.macs_per_cycle(serial, found["resnet8"]) / 2.5

@@ -222,12 +222,13 @@ class Arithmetic(TorchDispatchMode):
         groups: int,
     ) -> Tensor:
         """im2row of dY with full padding, weights block-transposed and turned by 180 degrees, one product."""
-        spread = upper.new_zeros(*upper.shape[:2], *[(side - 1) * s + 1 for side, s in zip(upper.shape[2:], stride)])
+        sides = [(side - 1) * s + 1 for side, s in zip(upper.shape[2:], stride, strict=True)]
+        spread = upper.new_zeros(*upper.shape[:2], *sides)
         spread[(..., *[slice(None, None, s) for s in stride])] = upper
         pad: list[int] = []
-        for side, s_side, k, p, d in zip(x.shape[2:], spread.shape[2:], weight.shape[2:], padding, dilation):
+        for side, spread_side, k, p, d in zip(x.shape[2:], sides, weight.shape[2:], padding, dilation, strict=True):
             before = d * (k - 1) - p
-            pad = [before, side - (s_side + before - d * (k - 1)), *pad]
+            pad = [before, side - spread_side + p, *pad]
         spread = functional.pad(spread, pad)
         turned = weight.detach().flip(list(range(2, weight.dim())))
         turned = turned.reshape(groups, weight.shape[0] // groups, weight.shape[1], -1).transpose(1, 2)
@@ -260,7 +261,7 @@ class Arithmetic(TorchDispatchMode):
         is_first_step: bool,
         **_: Any,
     ) -> None:
-        """g <- fma(decay, w, g); w <- fma(-lr, g, w), with lr in the format; momentum as in torch, each step rounded."""
+        """g <- fma(decay, w, g), w <- fma(-lr, g, w), lr in the format; momentum as in torch, each step rounded."""
         step, decay, keep = (np.float64(self._constant(float(value))) for value in (lr, weight_decay, momentum))
         for place, (weight, gradient) in enumerate(zip(weights, gradients, strict=True)):
             w, g = _array(weight), self._numbers(gradient) * (-1 if maximize else 1)

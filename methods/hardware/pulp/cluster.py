@@ -3,7 +3,7 @@
 One sample, one step: forward pass (FW), weight gradient (WG), input gradient (IG, not of the first layer), loss, SGD.
 Each pass of a layer is a matrix product N x K x M whose operands are copied into shape first, tile by tile:
 
-    convolution   FW  Co   x CiKhKw x HoWo     im2row(x)                                   (CHW; HWC: N and M change places)
+    convolution   FW  Co   x CiKhKw x HoWo     im2row(x)         (CHW; in HWC N and M change places)
                   WG  Co   x HoWo   x CiKhKw   im2row(x) again; HWC: dY transposed too, im2col
                   IG  Ci   x CoKhKw x HW       weights block-transposed, im2row(dY) with full padding
     pointwise     the same without im2row; B lies transposed or not as the layout has it

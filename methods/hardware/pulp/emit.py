@@ -27,20 +27,22 @@ from runner.methods.hardware.pulp.products import product
 CLANG, LINKER, QEMU = "clang-16", "ld.lld-16", "qemu-system-riscv32"
 TOOLS = {CLANG: "clang-16", LINKER: "lld-16", QEMU: "qemu-system-misc"}
 """Programs, with the Debian packages that hold them."""
-FLAGS = (
-    "--target=riscv32 -march=rv32imafc_zfh -mabi=ilp32f -O2 -ffp-contract=fast -fno-strict-aliasing "
-    "-nostdlib -static -fuse-ld=lld-16"
-).split()
+FLAGS = [
+    *("--target=riscv32", "-march=rv32imafc_zfh", "-mabi=ilp32f", "-O2", "-ffp-contract=fast"),
+    *("-fno-strict-aliasing", "-nostdlib", "-static", "-fuse-ld=lld-16"),
+]
 # without it each operation is widened to float and narrowed: other numbers, and 11 instead of 7 instructions a MAC
 NARROW = ["-Xclang", "-ffloat16-excess-precision=none"]
-MACHINE = "-M virt -cpu rv32,Zfh=true -bios none -nographic -icount shift=0".split()
+MACHINE = ["-M", "virt", "-cpu", "rv32,Zfh=true", "-bios", "none", "-nographic", "-icount", "shift=0"]
 LIMIT = 120.0
 """Seconds: a program that traps never ends."""
 
 LINKER_SCRIPT = """ENTRY(_start)
 SECTIONS {
   . = 0x80000000;
-  .text : { *(.text.start) *(.text*) } .data : { *(.data*) *(.sdata*) *(.rodata*) *(.srodata*) } .bss : { *(.bss*) *(.sbss*) }
+  .text : { *(.text.start) *(.text*) }
+  .data : { *(.data*) *(.sdata*) *(.rodata*) *(.srodata*) }
+  .bss : { *(.bss*) *(.sbss*) }
   . = ALIGN(16); . += 0x10000; stack = .;
 }
 """
@@ -69,7 +71,8 @@ static uint32_t retired(void)
 {{
     uint32_t high, low, again;
     do {{
-        __asm__ volatile("csrr %0, minstreth\\n csrr %1, minstret\\n csrr %2, minstreth" : "=r"(high), "=r"(low), "=r"(again));
+        __asm__ volatile("csrr %0, minstreth\\n csrr %1, minstret\\n csrr %2, minstreth"
+                         : "=r"(high), "=r"(low), "=r"(again));
     }} while (high != again);
     return low;
 }}
