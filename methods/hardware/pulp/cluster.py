@@ -180,7 +180,8 @@ class Cluster:
         """The whole buffer of FW: HoWo CiKhKw numbers."""
         return self.item * layer.positions * layer.fan_in if layer.kind in ("convolution", "depthwise") else 0
 
-    def _copy(self, layer: Layer, *, padded: bool) -> float:
+    def _copy(self, *, padded: bool) -> float:
+        """Cycles an element of an im2row buffer."""
         if padded:
             return self.copy_padded
         return self.copy_pair if self.half else self.copy_single
@@ -193,38 +194,34 @@ class Cluster:
     def _pass(self, layer: Layer, step: Step) -> Pass:
         window = layer.kind == "convolution"
         chw = self.layout == "CHW"
-        inputs, outputs = layer.inputs, layer.outputs
-        transposition = self.copy_single * inputs * outputs * layer.taps / self.cores
-        weights: tuple[float, ...] = ()
+        transpositions: list[float] = []
         if step == "input":
-            # of a strided layer only the positions of dY that are not filled in are multiplied
-            near, far = outputs, inputs
+            near, far = layer.outputs, layer.inputs
             rows, row = layer.size_in
+            # of a strided layer only the places of dY that are not filled in are multiplied
             fan = ceil(near * layer.taps / (layer.stride[0] * layer.stride[1]))
-            given = near * layer.positions / rows
+            given = ceil(near * layer.positions / rows)
             halo = (layer.window[0] - 1) * near * layer.size_out[1]
-            weights = (transposition,)
+            transpositions.append(layer.inputs * layer.outputs * layer.taps)
         else:
-            near, far = inputs, outputs
+            near, far = layer.inputs, layer.outputs
             rows, row = layer.size_out
             fan = layer.fan_in
             given = near * layer.stride[0] * layer.size_in[1]
             halo = max(layer.window[0] - layer.stride[0], 0) * near * layer.size_in[1]
-        bt = window or layer.kind == "linear" or not chw
+        if step == "weight" and not chw and layer.kind != "linear":
+            transpositions.append(layer.outputs * layer.positions)
+            if layer.kind == "pointwise":
+                transpositions.append(layer.inputs * layer.positions)
 
         def product(positions: int, channels: int) -> Product:
             if step == "weight":
-                b_is_transposed = not chw or layer.kind == "pointwise"
-                return Product(channels, positions, fan, b_is_transposed)
+                return Product(channels, positions, fan, not chw or layer.kind == "pointwise")
+            transposed = not chw or layer.kind != "pointwise"
             if chw or layer.kind == "linear":
-                return Product(channels, fan, positions, bt)
-            return Product(positions, fan, channels, bt)
+                return Product(channels, fan, positions, transposed)
+            return Product(positions, fan, channels, transposed)
 
-        before: list[float] = list(weights)
-        if step == "weight" and not chw and layer.kind != "linear":
-            before.append(self.copy_single * outputs * layer.positions / self.cores)
-            if layer.kind == "pointwise":
-                before.append(self.copy_single * inputs * layer.positions / self.cores)
         return Pass(
             macs=layer.macs // layer.groups,
             product=product,
@@ -232,12 +229,12 @@ class Cluster:
             row=row,
             channels=far,
             buffer=fan if window else 0,
-            copy=self._copy(layer, padded=layer.padded or step == "input"),
+            copy=self._copy(padded=layer.padded or step == "input"),
             copy_share=(lambda _: ceil(near / self.cores) / near) if chw else (lambda r: ceil(r / self.cores) / r),
-            given=ceil(given),
+            given=given,
             halo=halo,
             held=fan,
-            reshaped=before,
+            reshaped=[self.copy_single * elements / self.cores for elements in transpositions],
         )
 
     def _tiled(self, name: str, work: Pass) -> Cost:
@@ -313,7 +310,7 @@ class Cluster:
         each = macs / channels
         if self.depthwise == "im2col":
             padded = layer.padded or step == "input"
-            per_channel = spatial * taps * self._copy(layer, padded=padded)
+            per_channel = spatial * taps * self._copy(padded=padded)
             shape = (1, places_out, taps) if step == "weight" else (1, ceil(each / spatial), spatial)
             product = Product(*shape, step != "weight" or self.layout == "HWC")
             kernel = (HALF if self.half else SINGLE)[self.choice(product)]

@@ -78,7 +78,8 @@ class Pulp(Cluster, TorchDevice):
         with self._arithmetic.paused() if self._arithmetic else nullcontext():
             try:
                 found = layers(model, sample)
-            except NotImplementedError:  # a container of blocks has no forward pass of its own
+            except (NotImplementedError, TypeError, RuntimeError):
+                # a container of blocks, or a network that takes labels or time beside the sample: nothing to tell
                 return {}
         if not found:
             return {}
