@@ -76,6 +76,16 @@ def test_published_figures_imply_a_clock(cli: Cli) -> None:
     assert "go together" in half.err
 
 
+def test_the_papers_full_scale_starts(cli: Cli) -> None:
+    """Kernels tuned a layer and pass; in training their choice decides the order of sums."""
+    planned = cli("reproduce", "paper=fp16-mcu-odl", "scale=full", "dry_run=true")
+    assert (planned.status, "hardware.kernel=fastest" in planned.out) == (0, True)
+    full = ["hardware=pulp_8core", "hardware.kernel=fastest"]
+    tuned = metrics(cli, "method=hardware_cost", "dataset=workload_image", *full)
+    assert tuned["cycles"] <= metrics(cli, "method=hardware_cost", "dataset=workload_image")["cycles"]
+    assert metrics(cli, "method=backprop_image", *DIGITS, *full, "limit=1")["test_acc"] > 0.2
+
+
 def test_a_network_that_takes_more_than_a_sample_has_no_cost(cli: Cli, toy: list[str]) -> None:
     """A graph's: the metrics are absent, not 0."""
     assert not {"cycles", "macs", "milliseconds"} & metrics(cli, *toy, "hardware.numerics=bfloat16").keys()
