@@ -65,7 +65,7 @@ def fp16_mcu_odl() -> None:
         heights = [cells[table, row, columns[place]]["mean"] for table, row, columns in bars.values()]
         axes[0].bar([x + 0.4 * place - 0.2 for x in range(len(bars))], heights, 0.4, color=colour, label=label)
     axes[0].set(xticks=range(len(bars)), xticklabels=list(bars), ylabel="modelled MAC/cycle, 8 cores")
-    rules = ["backprop_image", "fa", "dfa", "drtp"]
+    rules = ["backprop_image", "fa"]
     formats = {"float32": "#777777", "binary16": "#1e6fb3", "bfloat16": "#b3541e"}
     for axis, prefix, label in ((axes[1], "", "test accuracy, %"), (axes[2], "lost, ", "updates lost to rounding, %")):
         for place, (name, colour) in enumerate(formats.items()):
@@ -79,7 +79,7 @@ def fp16_mcu_odl() -> None:
                 color=colour,
                 label=f"{name}, n = {min(cell['n'] for cell in found)}",
             )
-        axis.set(xticks=range(len(rules)), xticklabels=["BP", "FA", "DFA", "DRTP"], ylabel=label)
+        axis.set(xticks=range(len(rules)), xticklabels=["BP", "FA"], ylabel=label)
     for axis in axes:
         axis.legend(frameon=False, fontsize="small")
         axis.spines[["top", "right"]].set_visible(False)
