@@ -1,8 +1,9 @@
-"""The plots of the method READMEs, from ``results/``: ``python -m benchmarks.plots``."""
+"""The plots of the method READMEs, from ``results/``: ``python -m benchmarks.plots [PAPER …]``."""
 
 from __future__ import annotations
 
 import json
+import sys
 from typing import Any
 
 import matplotlib
@@ -82,6 +83,48 @@ def crossbar() -> None:
     print(file)
 
 
+def fp16_mcu_odl() -> None:
+    """What one convolution and two networks reach in 16 and 32 bits; what rounding swallows, by rule and format."""
+    from matplotlib import pyplot
+
+    data: dict[str, Any] = json.loads((ROOT / "results" / "fp16-mcu-odl.json").read_text(encoding="utf-8"))
+    cells = {(cell["table"], cell["row"], cell["column"]): cell for cell in data["cells"]}
+    figure, axes = pyplot.subplots(1, 3, figsize=(13, 3.4), layout="constrained")
+    bars = {
+        "1 x 1": ("convolution", "1 x 1, 64 to 128 channels, 16 x 16", ("16 bits, HWC", "32 bits, HWC")),
+        "3 x 3": ("convolution", "3 x 3 with padding, 16 channels, 16 x 16", ("16 bits, HWC", "32 bits, HWC")),
+        "ResNet8": ("network", "ResNet8", ("16 bits", "32 bits")),
+        "DS-CNN": ("network", "DS-CNN", ("16 bits", "32 bits")),
+    }
+    for place, (label, colour) in enumerate({"16 bits": "#1e6fb3", "32 bits": "#b3541e"}.items()):
+        heights = [cells[table, row, columns[place]]["mean"] for table, row, columns in bars.values()]
+        axes[0].bar([x + 0.4 * place - 0.2 for x in range(len(bars))], heights, 0.4, color=colour, label=label)
+    axes[0].set(xticks=range(len(bars)), xticklabels=list(bars), ylabel="modelled MAC/cycle, 8 cores")
+    rules = ["backprop_image", "fa"]
+    formats = {"float32": "#777777", "binary16": "#1e6fb3", "bfloat16": "#b3541e"}
+    for axis, prefix, label in ((axes[1], "", "test accuracy, %"), (axes[2], "lost, ", "updates lost to rounding, %")):
+        for place, (name, colour) in enumerate(formats.items()):
+            found = [cells["numerics", rule, prefix + name] for rule in rules]
+            axis.bar(
+                [x + 0.27 * (place - 1) for x in range(len(rules))],
+                [cell["mean"] for cell in found],
+                0.27,
+                yerr=[cell["std"] or 0 for cell in found],
+                capsize=2,
+                color=colour,
+                label=f"{name}, n = {min(cell['n'] for cell in found)}",
+            )
+        axis.set(xticks=range(len(rules)), xticklabels=["BP", "FA"], ylabel=label)
+    for axis in axes:
+        axis.legend(frameon=False, fontsize="small")
+        axis.spines[["top", "right"]].set_visible(False)
+    file = ROOT / "methods" / "hardware" / "pulp" / "formats.svg"
+    figure.savefig(file, metadata={"Date": None})
+    print(file)
+
+
+PLOTS = {"forwardgnn": forwardgnn, "synapse-adaptive-rule": crossbar, "fp16-mcu-odl": fp16_mcu_odl}
+
 if __name__ == "__main__":
-    forwardgnn()
-    crossbar()
+    for name in sys.argv[1:] or PLOTS:
+        PLOTS[name]()

@@ -61,7 +61,7 @@ class LearningRule(Method[ImageClassification]):
         best = validating and self.keep == "best"
         for epoch in run.epochs(self.epochs, monitor="val_loss" if best else None, mode="min", restore_best=best):
             self.model.train()
-            total = torch.zeros((), device=run.device)
+            total = torch.zeros((), dtype=torch.float32, device=run.device)  # no number of an emulated format
             for x, y in minibatches(task, self.batch_size, run.generator):
                 optimizer.zero_grad()
                 total += self.set_gradients(x, y).detach() * len(y)
