@@ -1,4 +1,4 @@
-"""NoProp on genuine images: blocks in processes against one after the other, the image path once, activations by depth."""
+"""NoProp on genuine images: blocks in processes, the image path once, saved activations by the number of blocks."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from runner.contracts import ImageClassification
 
 WORKERS = 2
 ROUNDS = 5
-IMAGES = ["dataset=mnist", "dataset.train_size=5000", "dataset.val_size=0", "dataset.test_size=2000"]
+IMAGES = ["dataset=mnist", "dataset.train_size=1000", "dataset.val_size=0", "dataset.test_size=500"]
 
 
 def _built(*overrides: str) -> tuple[Any, ImageClassification]:
@@ -29,13 +29,14 @@ def _built(*overrides: str) -> tuple[Any, ImageClassification]:
 
 
 def blocks_in_processes() -> list[Row]:
-    """An epoch of all five blocks and the head of NoProp-DT, in processes against one after the other; and their start."""
+    """An epoch of NoProp-DT's five blocks and head, in processes against one after the other; and the start."""
     from runner.methods.learning_rules.noprop.workers import Workers
 
     rows = []
-    for block in ("fc", "conv"):
-        method, task = _built("method=noprop_dt", f"method.block={block}")
-        alone, beside = method.learners(), _built("method=noprop_dt", f"method.block={block}")[0].learners()
+    for block, images in {"fc": 5000, "conv": 640}.items():
+        line = ["method=noprop_dt", f"method.block={block}", f"dataset.train_size={images}"]
+        method, task = _built(*line)
+        alone, beside = method.learners(), _built(*line)[0].learners()
         with Workers(WORKERS, beside, task, method.batch_size) as workers:
             start = seconds(workers.wait)
             seeds = [(place,) for place in range(len(alone))]
@@ -49,14 +50,14 @@ def blocks_in_processes() -> list[Row]:
 
             calls = (lambda w=workers, s=seeds: w.epoch(s), one_by_one)
             medians = interleaved([lambda call=call: seconds(call) for call in calls], ROUNDS)  # type: ignore[misc]
-        what = f"NoProp-DT, epoch of 5 {block} blocks, {WORKERS} processes against one after the other"
+        what = f"NoProp-DT, epoch of 5 {block} blocks, {images} images, {WORKERS} processes against one after the other"
         rows.append(Row(what, medians[0], "s", medians[1]))
         rows.append(Row(f"NoProp-DT, {block}: start of {WORKERS} processes", start, "s"))
     return rows
 
 
 def image_path_once() -> list[Row]:
-    """A walk of NoProp-CT over 2000 images, their view computed once against in every step."""
+    """A walk of NoProp-CT over 500 images, their view computed once against in every step."""
     rows = []
     for block in ("fc", "conv"):
         method, task = _built("method=noprop_ct", f"method.block={block}")
@@ -64,7 +65,7 @@ def image_path_once() -> list[Row]:
 
         def each_step(network: Any = network, method: Any = method, task: Any = task) -> None:
             clean = network.clean
-            network.clean = lambda block, z, _, t: clean(block, z, block.image(task.test_x), t)
+            network.clean = lambda part, z, _, t: clean(part, z, part.image(task.test_x), t)
             try:
                 method.predict(task.test_x)
             finally:
