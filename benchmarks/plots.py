@@ -1,4 +1,4 @@
-"""The plots of the method READMEs, from ``results/``: ``python -m benchmarks.plots [PAPER …]``."""
+"""The plots of the method READMEs, from ``results/``: ``python -m benchmarks.plots``."""
 
 from __future__ import annotations
 
@@ -15,12 +15,17 @@ matplotlib.rcParams["svg.hashsalt"] = "runner"  # the same picture, the same byt
 COLOURS = {"BP": "#b3541e", "SF": "#1e6fb3"}
 
 
+def cells_of(paper: str) -> dict[tuple[str, str, str], Any]:
+    """A paper's measured cells by table, row and column."""
+    data: dict[str, Any] = json.loads((ROOT / "results" / f"{paper}.json").read_text(encoding="utf-8"))
+    return {(cell["table"], cell["row"], cell["column"]): cell for cell in data["cells"]}
+
+
 def forwardgnn() -> None:
     """Accuracy by depth on three graphs, and saved activations by depth: BP against SF."""
     from matplotlib import pyplot
 
-    data: dict[str, Any] = json.loads((ROOT / "results" / "forwardgnn.json").read_text(encoding="utf-8"))
-    cells = {(cell["table"], cell["row"], cell["column"]): cell for cell in data["cells"]}
+    cells = cells_of("forwardgnn")
     figure, axes = pyplot.subplots(1, 4, figsize=(13, 3.2), layout="constrained")
     for axis, dataset in zip(axes, ("cora", "cora_ml", "citeseer_full"), strict=False):
         for column, colour in COLOURS.items():
@@ -44,6 +49,30 @@ def forwardgnn() -> None:
         axis.legend(frameon=False)
         axis.spines[["top", "right"]].set_visible(False)
     file = ROOT / "methods" / "graph" / "forwardgnn" / "depth.svg"
+    figure.savefig(file, metadata={"Date": None})
+    print(file)
+
+
+def noprop() -> None:
+    """Accuracy by the number of blocks run, saved activations by that of all blocks: Backprop against NoProp-DT."""
+    from matplotlib import pyplot
+
+    cells = cells_of("noprop")
+    figure, axes = pyplot.subplots(1, 2, figsize=(7.5, 3.2), layout="constrained")
+    blocks, depths = (1, 2, 3, 4, 5), (2, 5, 10)
+    for column, colour, marker in (("Backprop", COLOURS["BP"], "s"), ("NoProp-DT", COLOURS["SF"], "o")):
+        found = [cells["blocks", f"after block {block}", column] for block in blocks]
+        accuracy, spread = [cell["mean"] for cell in found], [cell["std"] or 0 for cell in found]
+        label = f"{column}, n = {min(cell['n'] for cell in found)}"
+        axes[0].errorbar(blocks, accuracy, spread, color=colour, marker=marker, capsize=3, label=label)
+        saved = [cells["memory", f"T = {depth}", column]["mean"] for depth in depths]
+        axes[1].plot(depths, saved, color=colour, marker=marker, label=column)
+    axes[0].set(title="MNIST, 5000 images", xlabel="blocks run, of 5", ylabel="test accuracy, %", xticks=blocks)
+    axes[1].set(title="a training step", xlabel="blocks", ylabel="saved activations, MB", xticks=depths, ylim=(0, None))
+    for axis in axes:
+        axis.legend(frameon=False)
+        axis.spines[["top", "right"]].set_visible(False)
+    file = ROOT / "methods" / "learning_rules" / "noprop" / "blocks.svg"
     figure.savefig(file, metadata={"Date": None})
     print(file)
 
@@ -123,7 +152,7 @@ def fp16_mcu_odl() -> None:
     print(file)
 
 
-PLOTS = {"forwardgnn": forwardgnn, "synapse-adaptive-rule": crossbar, "fp16-mcu-odl": fp16_mcu_odl}
+PLOTS = {"forwardgnn": forwardgnn, "noprop": noprop, "synapse-adaptive-rule": crossbar, "fp16-mcu-odl": fp16_mcu_odl}
 
 if __name__ == "__main__":
     for name in sys.argv[1:] or PLOTS:
