@@ -26,9 +26,9 @@ SHOWN = 20
 class HybridAdversarial(SharedWeights):
     """z uniform in [-1, 1)^K; D has the classifier's shape, weights of its own, and one output::
 
-        up       softmax cross-entropy of C(x) with y               moves W and what is C's own
-        D step   BCE(D(x), 1) + BCE(D(G(z)), 0)                     moves D
-        down     BCE(D(G(z)), 1), another z                         moves W and what is G's own
+    up       softmax cross-entropy of C(x) with y               moves W and what is C's own
+    D step   BCE(D(x), 1) + BCE(D(G(z)), 0)                     moves D
+    down     BCE(D(G(z)), 1), another z                         moves W and what is G's own
     """
 
     lr_discriminator: PositiveFloat

@@ -206,7 +206,9 @@ class Undirected(Upward):
         for place, layer in enumerate(self.layers):
             name = activation if place else "none"
             affine = isinstance(layer, SharedAffine)
-            after.append(After(layer.below, name, normalised=batch_norm and affine and place > 0, by_channel=not affine))
+            after.append(
+                After(layer.below, name, normalised=batch_norm and affine and place > 0, by_channel=not affine)
+            )
         self.after_down = nn.ModuleList(after)
 
     def generate(self, y: Tensor) -> Tensor:

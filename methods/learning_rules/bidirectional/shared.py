@@ -97,7 +97,7 @@ class SharedWeights(Method[ImageClassification]):
     def prepare(self, task: ImageClassification, run: Run) -> dict[str, Stateful]:
         """What ``step_down`` needs; of it, what a snapshot has to hold beside the model."""
 
-    def learning_rates(self, iteration: int) -> None:  # noqa: B027  (constant rates need nothing)
+    def learning_rates(self, iteration: int) -> None:
         """Set the optimisers' learning rates for an iteration, from 0."""
 
     def clean_scores(self, model: nn.Module, x: Tensor) -> Tensor:
