@@ -342,30 +342,3 @@ def test_batches_of_a_stream_depend_on_their_number_alone() -> None:
     images = torch.cat([x for x, _ in stream(data, 6, 0, 10, 7, draw)])
     for one_pass in images.split(20):  # 60 images: three orders of all twenty
         assert len(one_pass.flatten(1).unique(dim=0)) == 20
-
-
-LEARNED = {"bidirectional": ["method.iterations=1000"], "han": ["method.iterations=1000", "method.lr=1e-3"]}
-
-
-@pytest.mark.parametrize("method", sorted(LEARNED))
-def test_digits_are_learned_and_attacked_through_the_command(method: str, cli: Any, tmp_path: Any) -> None:
-    from runner.store.records import Records
-
-    assert cli(f"method={method}", "dataset=digits", *LEARNED[method], "progress=false").status == 0
-    (record,) = Records(f"sqlite:///{tmp_path}/runs/mlflow.db", "runner").finished().values()
-    assert record.metrics["test_acc"] > 0.85
-    assert record.metrics["fgsm_acc"] < record.metrics["test_acc"]
-    assert 0 <= record.metrics["fgsm_stuck"] <= 1
-    assert record.metrics["saved_activation_bytes"] > 0
-
-
-def test_bidirectional_learning_resists_where_back_propagation_does_not(cli: Any, tmp_path: Any) -> None:
-    """A smoke claim on digits at eps 0.1, no hidden layer: less clean accuracy, more under attack."""
-    from runner.store.records import Records
-
-    line = ["method=bidirectional", "dataset=digits", "method.eps=0.1", "method.iterations=1000", "progress=false"]
-    assert cli("-m", *line, "method.learning=bp,bl").status == 0
-    found = Records(f"sqlite:///{tmp_path}/runs/mlflow.db", "runner").finished().values()
-    by_mode = {record.config["method"]["learning"]: record.metrics for record in found}
-    assert by_mode["bl"]["fgsm_acc"] > by_mode["bp"]["fgsm_acc"] + 0.1
-    assert by_mode["bl"]["test_acc"] < by_mode["bp"]["test_acc"]
