@@ -33,13 +33,14 @@ def test_digits_are_learned_and_attacked(method: str, cli: Any, tmp_path: Path) 
 
 
 def test_bidirectional_learning_resists_where_back_propagation_does_not(cli: Any, tmp_path: Path) -> None:
-    """A smoke claim on digits at eps 0.1, no hidden layer: less clean accuracy, more under attack."""
-    line = ["method=bidirectional", "dataset=digits", "method.eps=0.1", "method.iterations=1000", "progress=false"]
+    """A smoke claim on digits at eps 0.2, no hidden layer: less clean accuracy, more under attack."""
+    line = ["method=bidirectional", "dataset=digits", "method.eps=0.2", "method.iterations=1000", "progress=false"]
+    line += ["method.lr=1e-2", "method.lr_down=1e-2"]
     assert cli("-m", *line, "method.learning=bp,bl").status == 0
     found = Records(f"sqlite:///{tmp_path}/runs/mlflow.db", "runner").finished().values()
-    by_mode = {record.config["method"]["learning"]: record.metrics for record in found}
-    assert by_mode["bl"]["fgsm_acc"] > by_mode["bp"]["fgsm_acc"]
-    assert by_mode["bl"]["test_acc"] < by_mode["bp"]["test_acc"]
+    bp, bl = (record.metrics for record in sorted(found, key=lambda record: record.start_ms))
+    assert bl["fgsm_acc"] > 1.2 * bp["fgsm_acc"]
+    assert bl["test_acc"] < bp["test_acc"]
 
 
 @pytest.mark.parametrize("method", sorted(KILLED))
