@@ -203,7 +203,7 @@ def test_the_generator_alone_converges_to_the_class_means() -> None:
         for _ in range(500):
             method.step_down(data.train_x, data.train_y)
     means = torch.stack([data.train_x[data.train_y == label].mean(0) for label in range(CLASSES)])
-    assert torch.allclose(method.generated(run), means, atol=1e-4)
+    assert torch.allclose(method.generated(), means, atol=1e-4)
 
 
 def test_each_step_is_an_adam_step_of_its_own_and_the_second_starts_where_the_first_ended() -> None:
@@ -342,3 +342,8 @@ def test_batches_of_a_stream_depend_on_their_number_alone() -> None:
     images = torch.cat([x for x, _ in stream(data, 6, 0, 10, 7, draw)])
     for one_pass in images.split(20):  # 60 images: three orders of all twenty
         assert len(one_pass.flatten(1).unique(dim=0)) == 20
+
+
+def test_statistics_of_one_image_are_refused() -> None:
+    with pytest.raises(BadInput, match="batch_size"):
+        built(HybridAdversarial, **CONVOLUTIONS, batch_norm=True, batch_size=1)

@@ -58,7 +58,7 @@ class Bidirectional(SharedWeights):
         return loss.detach()
 
     @torch.no_grad()
-    def generated(self, run: Run) -> Tensor:
+    def generated(self) -> Tensor:
         """sigmoid(G(e_c)) of each class c: [K, C, H, W]."""
-        outputs = self.undirected.layers[-1].above[0]
-        return self.undirected.eval().generate(torch.eye(outputs, device=run.device)).sigmoid()
+        top = self.undirected.layers[-1].weight
+        return self.undirected.eval().generate(torch.eye(len(top)).to(top)).sigmoid()

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from runner.contracts import ImageClassification
+from runner.errors import BadInput
 from runner.loops import Stateful
 from runner.methods.learning_rules.bidirectional.network import Upward
 from runner.methods.learning_rules.bidirectional.shared import SharedWeights
@@ -38,7 +39,13 @@ class HybridAdversarial(SharedWeights):
     """Of batch normalisation, for clean accuracy; ``batch``: those of all test images, as the authors' code has it."""
 
     def build(self, task: ImageClassification, run: Run) -> None:
-        """The network, and the discriminator, which is not part of the checkpoint."""
+        """The network, and the discriminator, which is not part of the checkpoint.
+
+        Raises:
+            BadInput: batches of one image have no statistics.
+        """
+        if self.batch_norm and self.batch_size == 1:
+            raise BadInput("method.batch_norm=true takes statistics of a batch: method.batch_size=2 or more")
         self.model = run.adapt(self.network(task, batch_norm=self.batch_norm))
         discriminator = Upward(
             task.shape,
@@ -95,12 +102,11 @@ class HybridAdversarial(SharedWeights):
         return found
 
     @torch.no_grad()
-    def generated(self, run: Run) -> Tensor:
+    def generated(self) -> Tensor:
         """G(z) of a fixed draw, by moving averages: [20, C, H, W]."""
-        self.undirected.eval()
-        inputs = self.undirected.layers[-1].above[0]
-        z = torch.rand(SHOWN, inputs, generator=torch.Generator().manual_seed(0)).mul_(2).sub_(1)
-        return self.images(z.to(run.device))
+        top = self.undirected.eval().layers[-1].weight
+        z = torch.rand(SHOWN, len(top), generator=torch.Generator().manual_seed(0)).mul_(2).sub_(1)
+        return self.images(z.to(top))
 
 
 def judged(logits: Tensor, real: bool) -> Tensor:

@@ -197,11 +197,11 @@ class SharedWeights(Method[ImageClassification]):
         if len(task.val_y):
             metrics["val_acc"] = accuracy(self.clean_scores(copy.deepcopy(self.model), task.val_x), task.val_y)
         run.save("predictions", {"label": y, "score": clean})
-        run.save("generated", self.generated(run))
+        run.save("generated", self.generated())
         return metrics
 
     @abstractmethod
-    def generated(self, run: Run) -> Tensor:
+    def generated(self) -> Tensor:
         """Pixels [.., C, H, W] of images that the network generates, to look at."""
 
 
