@@ -152,7 +152,53 @@ def fp16_mcu_odl() -> None:
     print(file)
 
 
-PLOTS = {"forwardgnn": forwardgnn, "noprop": noprop, "synapse-adaptive-rule": crossbar, "fp16-mcu-odl": fp16_mcu_odl}
+def bidirectional() -> None:
+    """Accuracy of clean and attacked test images for each network: BP, BL then BP, BL; published figures as ticks."""
+    from matplotlib import pyplot
+
+    results = ROOT / "results" / "bidirectional-learning.json"
+    if not results.exists():
+        return
+    data: dict[str, Any] = json.loads(results.read_text(encoding="utf-8"))
+    cells = {(cell["table"], cell["row"], cell["column"]): cell for cell in data["cells"]}
+    shown = {"clean": "clean", "fgsm": "FGSM, eps 0.3", "pgd": "PGD, eps 0.3"}
+    colours = {"BP": "#b3541e", "BL then BP": "#8a8a8a", "BL": "#1e6fb3"}
+    figure, axes = pyplot.subplots(1, 3, figsize=(13, 3.2), layout="constrained", sharey=True)
+    for axis, network in zip(axes, ("no hidden", "two hidden", "four hidden"), strict=True):
+        for offset, (column, colour) in zip((-0.27, 0.0, 0.27), colours.items(), strict=True):
+            found = [(place, cells[table, network, column]) for place, table in enumerate(shown)]
+            found = [(place + offset, cell) for place, cell in found if cell["n"]]
+            if not found:
+                continue
+            count = min(cell["n"] for _, cell in found)
+            axis.bar(
+                [place for place, _ in found],
+                [cell["mean"] for _, cell in found],
+                0.25,
+                yerr=[cell["std"] or 0 for _, cell in found],
+                color=colour,
+                label=f"{column}, n = {count}",
+            )
+            for place, cell in found:
+                if cell["published"]:
+                    axis.hlines(cell["published"]["mean"], place - 0.125, place + 0.125, color="black", linewidth=2)
+        axis.plot([], [], color="black", linewidth=2, label="published, one run")
+        axis.set(title=network, xticks=range(len(shown)), xticklabels=shown.values())
+        axis.legend(frameon=False)
+        axis.spines[["top", "right"]].set_visible(False)
+    axes[0].set_ylabel("MNIST, accuracy in %")
+    file = ROOT / "methods" / "learning_rules" / "bidirectional" / "attacks.svg"
+    figure.savefig(file, metadata={"Date": None})
+    print(file)
+
+
+PLOTS = {
+    "forwardgnn": forwardgnn,
+    "noprop": noprop,
+    "synapse-adaptive-rule": crossbar,
+    "fp16-mcu-odl": fp16_mcu_odl,
+    "bidirectional-learning": bidirectional,
+}
 
 if __name__ == "__main__":
     for name in sys.argv[1:] or PLOTS:
