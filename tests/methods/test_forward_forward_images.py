@@ -83,10 +83,10 @@ def test_a_layer_can_not_see_how_active_the_one_below_was() -> None:
 
 
 def test_digits_are_learned(cli: Cli) -> None:
-    line = ["method=forward_forward", "dataset=digits", "model.hidden=[200,200]", "progress=false"]
-    result = cli(*line, "model.activation=relu")
+    line = ["method=forward_forward", "dataset=digits", "model.hidden=[200,200]", "method.batch_size=64"]
+    result = cli(*line, "model.activation=relu", "progress=false")
     assert result.status == 0, result.err
-    assert float(result.out.split("test_acc")[1].split()[0]) >= 90
+    assert float(result.out.split("test_acc")[1].split()[0]) >= 85
 
 
 @pytest.mark.parametrize("line", [["model=none"], ["model.hidden=[]"]])

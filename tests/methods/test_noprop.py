@@ -129,8 +129,8 @@ def test_the_learned_schedule_is_monotone_with_fixed_ends(seed: int) -> None:
     torch.manual_seed(seed)
     learned = schedule.LearnedSchedule(-5.0, 5.0, 16).double()
     t = torch.linspace(0, 1, 101, dtype=torch.float64)
-    rise = learned.rise(t)
-    assert (float(rise[0]), float(rise[-1])) == (0.0, 1.0)
+    rise = learned.rise(t).detach()
+    torch.testing.assert_close(rise[[0, -1]], torch.tensor([0.0, 1.0], dtype=torch.float64))
     assert (rise.diff() > 0).all()
     torch.testing.assert_close(learned.abar(t[[0, -1]]), torch.sigmoid(torch.tensor([-5.0, 5.0], dtype=torch.float64)))
 
@@ -455,10 +455,10 @@ def test_digits_are_learned(name: str, cli: Cli) -> None:
     assert acc(cli(f"method={name}", "dataset=digits", "method.epochs=20", "progress=false")) >= 94
 
 
-@pytest.mark.parametrize("name", ["noprop_ct", "noprop_fm"])
-def test_one_block_for_all_times_learns_digits(name: str, cli: Cli) -> None:
-    line = [f"method={name}", "dataset=digits", "method.epochs=20", "method.inference_steps=20"]
-    assert acc(cli(*line, "method.inference_runs=1", "progress=false")) >= 80
+@pytest.mark.parametrize(("name", "least"), [("noprop_ct", 60), ("noprop_fm", 85)])
+def test_one_block_for_all_times_learns_digits(name: str, least: float, cli: Cli) -> None:
+    line = [f"method={name}", "dataset=digits", "method.epochs=30", "method.lr=3e-3", "method.batch_size=64"]
+    assert acc(cli(*line, "method.inference_steps=20", "progress=false")) >= least
 
 
 @pytest.mark.parametrize(
@@ -468,10 +468,17 @@ def test_one_block_for_all_times_learns_digits(name: str, cli: Cli) -> None:
         (["method.batch_size=64", "dataset.train_size=40"], "must be 2 to 40, the number of training images"),
         (["method.batch_size=1"], "must be 2 to"),
         (["method.abar_clip=0.2", "method.blocks=20"], "flattens the schedule of 20 blocks"),
+        (
+            ["method.embedding=prototype", "dataset.train_size=7", "method.batch_size=2"],
+            "needs a training image of every",
+        ),
+        (["method=noprop_ct", "method.gamma_1=-6"], "must be above method.gamma_0=-5.0"),
+        (["method=noprop_fm", "method.time_embedding=63"], "must be even"),
     ],
 )
 def test_what_can_not_be_is_told_in_one_line(line: list[str], told: str, cli: Cli) -> None:
-    result = cli("method=noprop_dt", "dataset=digits", "progress=false", *line)
+    chosen = [] if line[0].startswith("method=") else ["method=noprop_dt"]
+    result = cli(*chosen, "dataset=digits", "progress=false", *line)
     assert result.status == 2
     assert told in result.err
     assert result.err.count("\n") == 1
