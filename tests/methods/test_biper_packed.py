@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from torch import nn
 from torch.nn import functional
 
 from runner.errors import BadInput
+from runner.methods.learning_rules.binary import popcount
 from runner.methods.learning_rules.binary.layers import BinaryLayer, binarised, binary_layers
 from runner.methods.learning_rules.binary.packed import PackedConv, folded, packed_network
 from runner.methods.learning_rules.binary.quantisers import PolynomialActivations, SineWeights, sgn
@@ -18,11 +20,20 @@ from runner.methods.models.perceptron import Perceptron
 from runner.methods.models.vgg_small import VggSmall
 
 
+@pytest.fixture(params=["numba", "numpy"], autouse=True)
+def kernel(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each test with the compiled count and without."""
+    if request.param == "numba":
+        pytest.importorskip("numba", reason="the compiled count needs the extra 'packed'")
+    else:
+        monkeypatch.setattr(popcount, "find_spec", lambda name: None)
+
+
 def layer(conv: nn.Module) -> BinaryLayer:
     return BinaryLayer(conv, SineWeights(20.0, "sine"), PolynomialActivations(), "learned").eval()  # type: ignore[arg-type]
 
 
-@settings(max_examples=60)
+@settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
 @given(
     channels=st.integers(1, 70),
     outputs=st.integers(1, 9),
@@ -94,3 +105,14 @@ def test_what_cannot_be_packed_is_told() -> None:
     real = BinaryLayer(nn.Conv2d(2, 2, 3, bias=False), SineWeights(20.0, "sine"), nn.Identity(), "learned")
     with pytest.raises(BadInput, match="activations=binary"):
         PackedConv(real, torch.tensor([False, False]))
+
+
+def test_the_compiled_count_is_numpys() -> None:
+    pytest.importorskip("numba", reason="the compiled count needs the extra 'packed'")
+    generator = np.random.default_rng(0)
+    left = generator.integers(0, 2**64, (50, 7), dtype=np.uint64)
+    columns = generator.integers(0, 2**64, (7, 11), dtype=np.uint64)
+    known = generator.integers(0, 100, (5, 11)).astype(np.int32)
+    expected = np.tile(known, (10, 1)) - 2 * np.bitwise_count(left[:, :, None] ^ columns).sum(1, dtype=np.int32)
+    for count in (popcount.by_numpy, popcount.compiled()):
+        assert np.array_equal(count(left, columns, known), expected.astype(np.float32))

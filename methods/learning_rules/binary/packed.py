@@ -15,14 +15,11 @@ from torch.nn import functional
 
 from runner.errors import BadInput
 from runner.methods.learning_rules.binary.layers import BinaryLayer
+from runner.methods.learning_rules.binary.popcount import Counts, Words, products
 from runner.methods.models.binary_convolutions import ConvNorm
 
 WORD = 8
 """Bytes of a word."""
-CACHED = 2**15
-"""Words that are compared at once: what they take fits a processor's cache."""
-
-Words = NDArray[np.uint64]
 
 
 def windows(bits: NDArray[np.bool_], window: int, stride: int, padding: int) -> Words:
@@ -40,23 +37,11 @@ def windows(bits: NDArray[np.bool_], window: int, stride: int, padding: int) -> 
     return whole.view(np.uint64)
 
 
-def differences(left: Words, right: Words) -> NDArray[np.int32]:
-    """popcount(left xor right) [N, O], summed over the words, for left [N, V] and right [O, V]."""
-    counts = np.empty((len(left), len(right)), np.int32)
-    rows = max(1, CACHED // len(right))
-    for start in range(0, len(left), rows):
-        part, total = left[start : start + rows], counts[start : start + rows]
-        total[...] = 0
-        for word in range(part.shape[1]):
-            total += np.bitwise_count(part[:, word, None] ^ right[None, :, word])
-    return counts
-
-
 class PackedConv(nn.Module):
     """sgn(a) * sgn(s(w)) exactly: T - 2 popcount(a xor w) where the window lies within the image.
 
     Taps outside it count nothing, as zero padding does: T_valid - 2 popcount((a xor w) and mask). As a is 0 there, the
-    masked-off count is that of w's own bits, which is known beforehand for each place of the window.
+    count that the mask takes away is that of w's own bits, known beforehand for each place of the window.
     """
 
     def __init__(self, layer: BinaryLayer, turned: Tensor) -> None:
@@ -75,28 +60,25 @@ class PackedConv(nn.Module):
         self.window, self.stride, self.padding = conv.kernel_size[0], conv.stride[0], int(conv.padding[0])
         self.channels = conv.in_channels
         self.bits = (layer.bits() ^ turned.view(-1, 1, 1, 1)).cpu().numpy()
-        self.words = windows(self.bits, self.window, 1, 0).reshape(len(self.bits), -1)
-        self._constants: dict[tuple[int, int], NDArray[np.int32]] = {}
+        self.columns = np.ascontiguousarray(windows(self.bits, self.window, 1, 0).reshape(len(self.bits), -1).T)
+        self._known: dict[tuple[int, int], Counts] = {}
 
-    def constant(self, height: int, width: int) -> NDArray[np.int32]:
-        """T_valid + 2 popcount(w and not mask) [H', W', O] for images of H x W: known without the activations."""
-        if (height, width) not in self._constants:
+    def known(self, height: int, width: int) -> Counts:
+        """T_valid + 2 popcount(w and not mask) [H' W', O] for images of H x W: needs no activations."""
+        if (height, width) not in self._known:
             inside = functional.unfold(torch.ones(1, 1, height, width), self.window, 1, self.padding, self.stride)
-            rows = (height + 2 * self.padding - self.window) // self.stride + 1
-            outside = 1 - inside[0].numpy().T.reshape(rows, -1, self.window**2)
+            outside = 1 - inside[0].numpy().T
             taps = self.bits.reshape(*self.bits.shape[:2], -1)
-            valid = self.channels * (self.window**2 - outside.sum(2))
-            known = valid[..., None] + 2 * outside @ taps.sum(1).T
-            self._constants[height, width] = known.astype(np.int32)
-        return self._constants[height, width]
+            valid = self.channels * (self.window**2 - outside.sum(1, keepdims=True))
+            self._known[height, width] = (valid + 2 * outside @ taps.sum(1).T).astype(np.int32)
+        return self._known[height, width]
 
     @torch.no_grad()
     def forward(self, a: Tensor) -> Tensor:
         """[B, O, H', W'], whole numbers as floats, for activations [B, C, H, W]."""
         words = windows((a >= 0).cpu().numpy(), self.window, self.stride, self.padding)
-        counts = differences(words.reshape(-1, words.shape[3]), self.words).reshape(*words.shape[:3], -1)
-        result = self.constant(*a.shape[2:]) - 2 * counts
-        return torch.from_numpy(result).to(a.device, a.dtype).permute(0, 3, 1, 2)
+        sums = products(words.reshape(-1, words.shape[3]), self.columns, self.known(*a.shape[2:]))
+        return torch.from_numpy(sums.reshape(*words.shape[:3], -1)).to(a.device, a.dtype).permute(0, 3, 1, 2)
 
 
 @torch.no_grad()
