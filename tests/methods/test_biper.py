@@ -345,3 +345,12 @@ def test_a_network_without_a_binary_layer_is_refused_in_a_line(cli: Any) -> None
     assert result.status == 2
     assert "model.hidden=" in result.err
     assert "Traceback" not in result.err
+
+
+@pytest.mark.parametrize("experiment", ["biper_full", "biper_full_baselines"])
+def test_a_run_of_the_papers_setting_starts(experiment: str, cli: Any) -> None:
+    """ResNet-18 with all its channels and values, one epoch of few images of another kind."""
+    few = ["dataset.train_size=48", "dataset.val_size=20", "dataset.test_size=20"]
+    grey = ["dataset=digits", "dataset.mean=[0.3]", "dataset.std=[0.4]", "dataset.augmentation=none"]
+    result = cli(f"+experiment={experiment}", *grey, *few, "limit=1", "progress=false")
+    assert result.status == 0, result.err
