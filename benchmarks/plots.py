@@ -47,5 +47,41 @@ def forwardgnn() -> None:
     print(file)
 
 
+def crossbar() -> None:
+    """How a pulse moves a device, and what each update scheme makes of it: every seed, and the mean."""
+    import torch
+    from matplotlib import pyplot
+
+    from runner.methods.hardware.crossbar.device import branch
+
+    data: dict[str, Any] = json.loads((ROOT / "results" / "synapse-adaptive-rule.json").read_text(encoding="utf-8"))
+    cells = {(cell["row"], cell["column"]): cell for cell in data["cells"] if cell["table"] == "accuracy"}
+    schemes = {"software": "#777777", "both": "#b3541e", "single": "#c9a227", "unidirectional": "#1e6fb3"}
+    rows = list(dict.fromkeys(row for row, _ in cells))
+    figure, (response, accuracy) = pyplot.subplots(1, 2, figsize=(11, 3.6), layout="constrained", width_ratios=[1, 1.8])
+    pulses = torch.arange(65, dtype=torch.float64)
+    for beta, shade in ((0.0, 0.3), (1.0, 0.5), (3.0, 0.75), (5.0, 1.0)):
+        curve = branch(torch.tensor(beta, dtype=torch.float64), 64).curve(pulses)
+        response.plot(pulses, curve, color="#1e6fb3", alpha=shade, label=f"beta {beta:g}")
+        response.plot(64 + pulses, 1 - curve, color="#1e6fb3", alpha=shade)
+    response.set(xlabel="pulses: 64 up, 64 down", ylabel="conductance / range", title="one device")
+    for place, (scheme, colour) in enumerate(schemes.items()):
+        for index, row in enumerate(rows):
+            values = list(cells[row, scheme]["values"].values())
+            at = index + (place - 1.5) * 0.17
+            accuracy.plot([at] * len(values), values, "o", color=colour, markersize=4, alpha=0.6)
+            label = scheme if index == 0 else None
+            accuracy.plot([at - 0.07, at + 0.07], [cells[row, scheme]["mean"]] * 2, color=colour, lw=2.5, label=label)
+    accuracy.set(ylabel="test accuracy, %", title="MNIST, 784-64-10, 3 epochs: each seed and the mean")
+    accuracy.set_xticks(range(len(rows)), [row.replace(", ", ",\n") for row in rows])
+    for axis in (response, accuracy):
+        axis.legend(frameon=False)
+        axis.spines[["top", "right"]].set_visible(False)
+    file = ROOT / "methods" / "hardware" / "crossbar" / "schemes.svg"
+    figure.savefig(file, metadata={"Date": None})
+    print(file)
+
+
 if __name__ == "__main__":
     forwardgnn()
+    crossbar()
