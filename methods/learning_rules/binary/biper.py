@@ -104,8 +104,9 @@ class BiPer(StagedRule):
         run.save(
             "quantisation_error", quantisation_error.figure(spreads.tolist(), errors.tolist(), f"ω = {self.omega:g}")
         )
+        generator = torch.Generator().manual_seed(run.generator.initial_seed())  # the same again in mode=evaluate
         for x in quantisation_error.CHECKED:
-            drawn = torch.sin(quantisation_error.laplace(quantisation_error.DRAWN, x, run.generator))
+            drawn = torch.sin(quantisation_error.laplace(quantisation_error.DRAWN, x, generator))
             ratio = float(quantisation_error.measured_error(drawn)) / quantisation_error.least_error(x)
             metrics[f"laplace_error/{x:g}"] = ratio
         share = sizes / sizes.sum()
