@@ -82,6 +82,43 @@ def crossbar() -> None:
     print(file)
 
 
+def biper() -> None:
+    """Quantisation error against omega b, closed form and trained networks; accuracies, every seed and the mean."""
+    from matplotlib import pyplot
+
+    from runner.methods.learning_rules.binary.quantisation_error import LIMIT, least_error
+
+    data: dict[str, Any] = json.loads((ROOT / "results" / "biper.json").read_text(encoding="utf-8"))
+    cells = {(cell["table"], cell["row"], cell["column"]): cell for cell in data["cells"]}
+    figure, (error, accuracy) = pyplot.subplots(1, 2, figsize=(11, 3.6), layout="constrained")
+    curve = [10 ** (-1.5 + step / 50) for step in range(151)]
+    error.plot(curve, [least_error(x) for x in curve], color="#777777", label="Laplace latents, closed form")
+    error.axhline(LIMIT, color="#bbbbbb", linestyle=":", label="uniform phase")
+    for shade, omega in ((0.3, "5.0"), (0.5, "10.0"), (0.75, "20.0"), (1.0, "40.0")):
+        spread, found = (
+            cells["quantisation", f"omega = {omega}", column]["values"].values()
+            for column in ("omega b, b = mean |w|", "QE, gamma fitted")
+        )
+        error.plot(list(spread), list(found), "o", color="#1e6fb3", alpha=shade, label=f"trained, omega {omega}")
+    error.set(xscale="log", xlabel="omega b", ylabel="quantisation error", ylim=(0, None))
+    rows = list(dict.fromkeys(row for table, row, _ in cells if table == "accuracy"))
+    for place, row in enumerate(reversed(rows)):
+        cell = cells["accuracy", row, "test"]
+        accuracy.plot(list(cell["values"].values()), [place] * cell["n"], "o", color="#1e6fb3", markersize=4, alpha=0.6)
+        accuracy.plot([cell["mean"]] * 2, [place - 0.25, place + 0.25], color="#b3541e", lw=2.5)
+    accuracy.set_yticks(range(len(rows)), rows[::-1])
+    accuracy.set(
+        xlabel="test accuracy, %", title="Fashion-MNIST at 16 x 16, 6 epochs: each seed and the mean"
+    )
+    error.legend(frameon=False, fontsize="small")
+    for axis in (error, accuracy):
+        axis.spines[["top", "right"]].set_visible(False)
+    file = ROOT / "methods" / "learning_rules" / "binary" / "quantisation_error.svg"
+    figure.savefig(file, metadata={"Date": None})
+    print(file)
+
+
 if __name__ == "__main__":
     forwardgnn()
     crossbar()
+    biper()
