@@ -108,7 +108,7 @@ def biper() -> None:
         accuracy.plot([cell["mean"]] * 2, [place - 0.25, place + 0.25], color="#b3541e", lw=2.5)
     accuracy.set_yticks(range(len(rows)), rows[::-1])
     accuracy.set(
-        xlabel="test accuracy, %", title="Fashion-MNIST at 16 x 16, 6 epochs: each seed and the mean"
+        xlabel="test accuracy, %", title="Fashion-MNIST, 16 x 16: each seed, the mean"
     )
     error.legend(frameon=False, fontsize="small")
     for axis in (error, accuracy):
