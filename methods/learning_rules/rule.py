@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from runner.contracts import ImageClassification, ImageSplit, Method
+from runner.contracts import Backbone, ImageClassification, ImageSplit, Method
 from runner.methods.ops.accuracy import accuracy
 from runner.methods.ops.minibatches import minibatches
 from runner.types import NonNegativeFloat, PositiveFloat, PositiveInt, Probability
@@ -25,6 +25,11 @@ if TYPE_CHECKING:
 
 EVALUATED_AT_ONCE = 2000
 """Images of a batch without gradients."""
+
+
+def inputs_of(task: ImageClassification, backbone: Backbone) -> int:
+    """What a network of images is built for: channels, where it takes them as images, else all pixels."""
+    return task.train_x.shape[1] if backbone.takes_images else task.train_x[0].numel()
 
 
 @dataclass(kw_only=True, eq=False)
@@ -46,8 +51,8 @@ class Classifier(Method[ImageClassification]):
     """Whether a smaller last batch is left out."""
 
     def build(self, task: ImageClassification, run: Run) -> None:
-        """The chosen network, from all pixels to K logits."""
-        self.model = run.model(task.train_x[0].numel(), task.num_classes)
+        """The chosen network, from images to K logits."""
+        self.model = run.model(inputs_of(task, run.backbone), task.num_classes)
 
     def validated_epochs(self, task: ImageClassification, run: Run) -> Iterator[Epoch]:
         """The training loop's epochs; at its end the state is the one that ``keep`` asks for."""
