@@ -158,11 +158,7 @@ def bidirectional() -> None:
     """Accuracy of clean and attacked test images for each network: BP, BL then BP, BL; published figures as ticks."""
     from matplotlib import pyplot
 
-    results = ROOT / "results" / "bidirectional-learning.json"
-    if not results.exists():
-        return
-    data: dict[str, Any] = json.loads(results.read_text(encoding="utf-8"))
-    cells = {(cell["table"], cell["row"], cell["column"]): cell for cell in data["cells"]}
+    cells = cells_of("bidirectional-learning")
     shown = {"clean": "clean", "fgsm": "FGSM, eps 0.3", "pgd": "PGD, eps 0.3"}
     colours = {"BP": "#b3541e", "BL then BP": "#8a8a8a", "BL": "#1e6fb3"}
     figure, axes = pyplot.subplots(1, 3, figsize=(13, 3.2), layout="constrained", sharey=True)
