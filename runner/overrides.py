@@ -12,7 +12,7 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 
 from runner.errors import BadInput
 
-PLAIN = re.compile(r"(?!(?:true|false|null|nan|inf)$)[A-Za-z_][\w.-]*", re.IGNORECASE)
+PLAIN = re.compile(r"(?!(?:true|false|null|nan|inf)$)[A-Za-z_][\w.-]*", re.IGNORECASE | re.ASCII)
 """Strings that Hydra's grammar reads as strings without quotes."""
 BACKSLASH = "\\"
 
@@ -40,6 +40,12 @@ def as_keys(overrides: Sequence[str]) -> dict[str, Any]:
     """Overrides of one run as values by key."""
     parsed = OverridesParser.create().parse_overrides(list(overrides))
     return {override.key_or_group: override.value() for override in parsed if not override.is_delete()}
+
+
+def environment() -> list[str]:
+    """Hydra overrides that give a job this process's own settings, whatever its worker began with."""
+    names = sorted(name for name in os.environ if name.startswith("RUNNER_"))
+    return [f"+hydra.job.env_set.{name}={_quoted(os.environ[name])}" for name in names]
 
 
 def _written(key: str, value: Any) -> str:

@@ -21,6 +21,7 @@ from runner import compose, jobs, registry, signals, stored, sweep_watch
 from runner.errors import StoreUnavailable
 from runner.identity import Identity
 from runner.jobs import Cell
+from runner.overrides import environment
 from runner.store.records import Records, uri_of
 
 PARENT = "tracking.parent="
@@ -145,7 +146,7 @@ def launch(lines: Sequence[list[str]], for_hydra: Sequence[str], say: sweep_watc
         BadInput: a cell's config is wrong; nothing has been launched.
     """
     app = compose.hydra()
-    overrides = [*lines[0], *for_hydra]
+    overrides = [*lines[0], *for_hydra, *environment()]
     try:
         config = app.compose_config(compose.CONFIG_NAME, overrides, RunMode.MULTIRUN)
         config.hydra.mode = RunMode.MULTIRUN
@@ -183,7 +184,7 @@ def multirun(overrides: Sequence[str], say: sweep_watch.Say) -> list[Cell]:
     try:
         # a key of a section may belong to a choice that is swept, so only the cells know whether there is one
         top = [line for line in overrides if not line.lstrip("+~").startswith(SECTION_KEYS)]
-        config = app.compose_config(compose.CONFIG_NAME, top, RunMode.MULTIRUN)
+        config = app.compose_config(compose.CONFIG_NAME, [*top, *environment()], RunMode.MULTIRUN)
         config.hydra.mode = RunMode.MULTIRUN
         callbacks = Callbacks(config)
         callbacks.on_multirun_start(config=config, config_name=compose.CONFIG_NAME)

@@ -211,8 +211,7 @@ class Records:
 
 
 def _open(uri: str, path: Path) -> sqlite3.Connection:
-    wait = trouble.wait_seconds(uri)
-    return sqlite3.connect(trouble.read_only(path), uri=True, timeout=wait, isolation_level=None)
+    return trouble.reading(path, trouble.wait_seconds(uri))
 
 
 def _histories_sqlite(

@@ -91,7 +91,7 @@ def revision(path: Path, timeout: float) -> str | None:
     Raises:
         sqlite3.Error: it can't be read, or is no SQLite file.
     """
-    with closing(sqlite3.connect(read_only(path), uri=True, timeout=timeout)) as database:
+    with closing(reading(path, timeout)) as database:
         tables = {row[0] for row in database.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
         if not {"alembic_version", "experiments", "runs"} <= tables:
             return None
@@ -99,9 +99,17 @@ def revision(path: Path, timeout: float) -> str | None:
         return str(row[0]) if row else None
 
 
-def read_only(path: Path) -> str:
-    """The SQLite URI that reads a file and never writes or makes it."""
-    return f"file:{quote(str(path))}?mode=ro"
+def reading(path: Path, timeout: float) -> sqlite3.Connection:
+    """A connection that reads a SQLite file and never makes or changes it.
+
+    A process that was killed while it wrote leaves a journal behind, and only a connection that may write can undo
+    that half of a change: one is opened for it first.
+    """
+    place = f"file:{quote(str(path))}"
+    if path.with_name(f"{path.name}-journal").exists():
+        with closing(sqlite3.connect(f"{place}?mode=rw", uri=True, timeout=timeout)) as database:
+            database.execute("SELECT 1 FROM sqlite_master").fetchone()
+    return sqlite3.connect(f"{place}?mode=ro", uri=True, timeout=timeout, isolation_level=None)
 
 
 @cache

@@ -45,8 +45,8 @@ def small(method: str, graph: Path) -> list[str]:
         data = SMALL_IMAGES
     elif {"NodeClassification", "LinkPrediction"} & set(tasks):
         data = [*SMALL_GRAPH, f"dataset.path={graph}"]
-    else:
-        data = [f"dataset={next(name for name in DATASETS if _gives(name, tasks))}"]
+    else:  # nothing is trained: what counts is a modelled target's cost
+        data = ["hardware=pulp_8core", f"dataset={next(name for name in DATASETS if _gives(name, tasks))}"]
     known = registry.read("method", method)
     batch = ["method.batch_size=20"] if "batch_size" in known else []
     return [f"method={method}", *data, *batch, "limit=1", "progress=false"]

@@ -133,7 +133,7 @@ def test_a_callback_that_can_not_be_built_is_left_out(cli: Cli, toy: list[str]) 
         ("{_target_: toy_callbacks.Stranger, number: 3}", "is no subclass of runner.callbacks.Callback"),
         ("{_target_: toy_callbacks.Nobody}", "no class 'Nobody'"),
         ("{_target_: nowhere.Nobody}", "module 'nowhere' can't be found"),
-        ("{_target_: 3}", "callbacks.x: it needs a _target_"),
+        ("{_target_: 3}", "callbacks.x._target_=3: expected str"),
         ("{path: y}", "callbacks.x: it needs a _target_"),
         ("3", "callbacks"),
     ],

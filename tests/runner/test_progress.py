@@ -58,7 +58,7 @@ def test_without_a_terminal_there_are_plain_lines(launcher: str, cli: Cli, toy: 
     lines = result.err.splitlines()
     assert lines[0] == "0 of 2 runs exist, making 2"
     assert sorted(line.partition(" method=")[0] for line in lines[1:]) == ["#0", "#1"]
-    assert all(": finished  test_acc " in line for line in lines[1:])
+    assert all(": finished test_acc " in line for line in lines[1:])
     assert ESCAPE not in result.err
 
 

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import os
 import shutil
+import signal
 import sqlite3
 import subprocess
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -107,6 +109,25 @@ def test_an_empty_file_is_a_store_that_nobody_has_written(cli: Cli, toy: list[st
     assert cli("list", "runs").status == 0
     assert cli(*toy).status == 0
     assert finished(store) == 1
+
+
+def test_a_half_written_change_of_a_killed_process_is_undone(cli: Cli, toy: list[str], store: Path) -> None:
+    """SIGKILL in the middle of a commit: the journal that it leaves can't be undone by who may only read."""
+    script = f"""
+import os, signal, sqlite3
+database = sqlite3.connect({str(store)!r}, isolation_level=None)
+database.execute("PRAGMA cache_size=1")
+database.execute("BEGIN IMMEDIATE")
+for number in range(3000):
+    database.execute("INSERT INTO tags (key, value, run_uuid) VALUES (?, ?, ?)", (str(number), "v" * 200, "r"))
+os.kill(os.getpid(), signal.SIGKILL)
+"""
+    assert subprocess.run([sys.executable, "-c", script]).returncode == -signal.SIGKILL
+    assert store.with_name("mlflow.db-journal").stat().st_size > 0
+    assert cli("list", "runs").status == 0
+    assert cli(*toy).status == 0
+    with sqlite3.connect(store) as database:
+        assert database.execute("SELECT count(*) FROM tags WHERE run_uuid = 'r'").fetchone() == (0,)
 
 
 def test_a_store_that_is_locked_at_the_start_is_told(cli: Cli, toy: list[str], store: Path) -> None:

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from runner.errors import BadInput
+from runner.errors import BadInput, DataUnavailable
 from runner.store.records import Records
 from runner.tables import measured as measuring
 from runner.tables import paper, render
@@ -137,9 +137,13 @@ def test_every_shipped_paper_composes(scale: str) -> None:
 
     for name in registry.choices("paper"):
         expanded = paper.load(name, scale)
-        assert measuring.needed(expanded)
-        for value in measuring.measure(expanded).values.values():
-            assert value.cell.metric
+        assert all(cell.metric for cell in expanded.cells.values())
+        try:
+            measured = measuring.measure(expanded)
+        except DataUnavailable:  # a dataset whose content is not pinned has to be read for its runs' keys
+            assert scale == "full"
+            continue
+        assert measured.values.keys() == expanded.cells.keys()
 
 
 def test_wrong_places_in_a_paper_are_told(tmp_path: Path, toy: list[str]) -> None:
