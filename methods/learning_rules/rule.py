@@ -6,8 +6,9 @@ Letters: B images of a batch, K classes.
 from __future__ import annotations
 
 from abc import abstractmethod
+from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, ClassVar, Literal
 
 import torch
 from torch import Tensor, nn
@@ -19,6 +20,7 @@ from runner.methods.ops.minibatches import minibatches
 from runner.types import NonNegativeFloat, PositiveFloat, PositiveInt, Probability
 
 if TYPE_CHECKING:
+    from runner.loops import Epoch
     from runner.run import Run
 
 EVALUATED_AT_ONCE = 2000
@@ -26,11 +28,8 @@ EVALUATED_AT_ONCE = 2000
 
 
 @dataclass(kw_only=True, eq=False)
-class LearningRule(Method[ImageClassification]):
-    """Stochastic gradient descent along whatever a rule takes for the gradient.
-
-    A rule says how one batch sets every parameter's ``grad`` (``set_gradients``), and perhaps what its network is.
-    """
+class Classifier(Method[ImageClassification]):
+    """A classifier of images that learns in epochs of batches: its optimiser, validation and test."""
 
     epochs: PositiveInt
     batch_size: PositiveInt
@@ -43,37 +42,26 @@ class LearningRule(Method[ImageClassification]):
     """Largest norm of all gradients together; None: no limit."""
     keep: Literal["best", "last"]
     """``best``: the state with the lowest validation cross-entropy; ``last``: the last one."""
+    drop_last: ClassVar[bool] = False
+    """Whether a smaller last batch is left out."""
 
     def build(self, task: ImageClassification, run: Run) -> None:
         """The chosen network, from all pixels to K logits."""
         self.model = run.model(task.train_x[0].numel(), task.num_classes)
 
-    @abstractmethod
-    def set_gradients(self, x: Tensor, y: Tensor) -> Tensor:
-        """Leave every parameter's update where the optimiser looks, for a batch [B, …] with classes [B]; the loss."""
+    def validated_epochs(self, task: ImageClassification, run: Run) -> Iterator[Epoch]:
+        """The training loop's epochs; at its end the state is the one that ``keep`` asks for."""
+        best = self.keep == "best" and len(task.val_y) > 0
+        return run.epochs(self.epochs, monitor="val_loss" if best else None, mode="min", restore_best=best)
 
-    def fit(self, task: ImageClassification, run: Run) -> None:
-        """One step a batch."""
-        parameters = list(self.model.parameters())
-        optimizer = self._optimizer(parameters)
-        run.track(model=self.model, optimizer=optimizer)
-        validating = len(task.val_y) > 0
-        best = validating and self.keep == "best"
-        for epoch in run.epochs(self.epochs, monitor="val_loss" if best else None, mode="min", restore_best=best):
-            self.model.train()
-            total = torch.zeros((), device=run.device)
-            for x, y in minibatches(task, self.batch_size, run.generator):
-                optimizer.zero_grad()
-                total += self.set_gradients(x, y).detach() * len(y)
-                if self.clip is not None:
-                    nn.utils.clip_grad_norm_(parameters, self.clip)
-                optimizer.step()
-            run.log(loss=total / len(task.train_y))
-            if validating and epoch.validates:
-                scores = self.scores(task, "val")
-                run.log(val_loss=functional.cross_entropy(scores, task.val_y), val_acc=accuracy(scores, task.val_y))
+    def validate(self, task: ImageClassification, run: Run, epoch: Epoch) -> None:
+        """Log ``val_loss`` and ``val_acc``, where images were held out and the loop expects it."""
+        if len(task.val_y) and epoch.validates:
+            scores = self.scores(task, "val")
+            run.log(val_loss=functional.cross_entropy(scores, task.val_y), val_acc=accuracy(scores, task.val_y))
 
-    def _optimizer(self, parameters: list[nn.Parameter]) -> torch.optim.Optimizer:
+    def optimizer_of(self, parameters: list[nn.Parameter]) -> torch.optim.Optimizer:
+        """The chosen optimiser of some parameters."""
         shared = {"lr": self.lr, "weight_decay": self.weight_decay, "fused": True}
         if self.optimizer == "sgd":
             return torch.optim.SGD(parameters, momentum=self.momentum, **shared)
@@ -100,3 +88,34 @@ class LearningRule(Method[ImageClassification]):
         if len(task.val_y):
             metrics["val_acc"] = accuracy(self.scores(task, "val"), task.val_y)
         return metrics
+
+
+@dataclass(kw_only=True, eq=False)
+class LearningRule(Classifier):
+    """Stochastic gradient descent along whatever a rule takes for the gradient.
+
+    A rule says how one batch sets every parameter's ``grad`` (``set_gradients``), and perhaps what its network is.
+    """
+
+    @abstractmethod
+    def set_gradients(self, x: Tensor, y: Tensor) -> Tensor:
+        """Leave every parameter's update where the optimiser looks, for a batch [B, …] with classes [B]; the loss."""
+
+    def fit(self, task: ImageClassification, run: Run) -> None:
+        """One step a batch."""
+        parameters = list(self.model.parameters())
+        optimizer = self.optimizer_of(parameters)
+        run.track(model=self.model, optimizer=optimizer)
+        for epoch in self.validated_epochs(task, run):
+            self.model.train()
+            total = torch.zeros((), device=run.device)
+            images = 0
+            for x, y in minibatches(task, self.batch_size, run.generator, drop_last=self.drop_last):
+                optimizer.zero_grad()
+                total += self.set_gradients(x, y).detach() * len(y)
+                images += len(y)
+                if self.clip is not None:
+                    nn.utils.clip_grad_norm_(parameters, self.clip)
+                optimizer.step()
+            run.log(loss=total / images)
+            self.validate(task, run, epoch)
