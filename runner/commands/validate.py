@@ -64,7 +64,8 @@ def _command(group: str, name: str, content: dict[str, Any]) -> list[str]:
     chosen = {} if group == "experiment" else {group: name}
     tasks = content.get("_tasks_")
     for other in ("method", "dataset"):
-        chosen.setdefault(other, _fitting(other, tasks))
+        if not any(f"override /{other}" in line for line in content.get("defaults", [])):
+            chosen.setdefault(other, _fitting(other, tasks))
     given = [f"{group}.{key}=unset" for key, value in content.items() if value == UNSET]
     return [
         *(f"{key}={value}" for key, value in chosen.items()),
