@@ -10,6 +10,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import given
@@ -371,3 +372,27 @@ def test_a_killed_run_ends_bit_equal(child: Callable[..., Any], tmp_path: Path) 
         costs = ("saved_", "fit_", "inference_", "upload_", "peak_")
         ends.append({name: value for name, value in record.metrics.items() if not name.startswith(costs)})
     assert ends[0] == ends[1]
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        ["+experiment=ccl_full", "method=ccl", "model.hidden=[32]"],
+        ["+experiment=ccl_full_cifar10", "method=ccl_cnn"],
+        ["+experiment=ccl_full_cifar10", "method=backprop_centralised"],
+        ["+experiment=ccl_full_autoencoder", "method=ccl_autoencoder", "model.channels=[8,8,8,8]"],
+    ],
+    ids=lambda line: line[1].removeprefix("method="),
+)
+def test_the_papers_setting_starts(line: list[str], cli: Cli, tmp_path: Path) -> None:
+    """One epoch of it, on a file of noise in the place of data that may not be here."""
+    noise = np.random.default_rng(0)
+    arrays: dict[str, Any] = {}
+    for part, count in (("train", 40), ("test", 8)):
+        arrays[f"x_{part}"] = noise.integers(256, size=(count, 32, 32, 3), dtype=np.uint8)
+        arrays[f"y_{part}"] = np.arange(count) % 4
+    np.savez(tmp_path / "noise.npz", **arrays)
+    sizes = ["dataset=image_file", f"dataset.path={tmp_path}/noise.npz", "dataset.train_size=16", "dataset.val_size=8"]
+    result = cli(*line, *sizes, "limit=1", "progress=false")
+    assert result.status == 0, result.err
+    assert metrics(tmp_path)["epochs"] == 1
