@@ -63,8 +63,9 @@ def _command(group: str, name: str, content: dict[str, Any]) -> list[str]:
     """Overrides with which a choice can be composed: something that fits it, and a value for what must be given."""
     chosen = {} if group == "experiment" else {group: name}
     tasks = content.get("_tasks_")
+    own = _chosen_by(name) if group == "experiment" else set()
     for other in ("method", "dataset"):
-        if not any(f"override /{other}" in line for line in content.get("defaults", [])):
+        if other not in own:
             chosen.setdefault(other, _fitting(other, tasks))
     given = [f"{group}.{key}=unset" for key, value in content.items() if value == UNSET]
     return [
@@ -72,6 +73,17 @@ def _command(group: str, name: str, content: dict[str, Any]) -> list[str]:
         *([f"+{group}={name}"] if group == "experiment" else []),
         *given,
     ]
+
+
+def _chosen_by(experiment: str) -> set[str]:
+    """Groups of which an experiment, or one that it builds on, makes the choice itself."""
+    groups: set[str] = set()
+    for entry in registry.read("experiment", experiment).get("defaults", []):
+        if isinstance(entry, dict):
+            groups |= {key.rpartition("/")[2] for key in entry}
+        elif entry != "_self_":
+            groups |= _chosen_by(entry)
+    return groups
 
 
 def _fitting(group: str, tasks: list[str] | None) -> str:
