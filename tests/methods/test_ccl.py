@@ -202,9 +202,14 @@ def test_flooding_stills_exactly_the_confident_images(normalise: str, double: No
 
 
 def test_no_image_is_flooded_by_default(double: None) -> None:
+    """Not even one that the network is wholly sure of; and nothing is copied for it."""
+    task = task_of()
     method = built(LOCAL)
-    certain = torch.tensor([[1000.0, 0, 0, 0]])
-    assert float(method.unsure(certain, torch.tensor([0]))) == 1
+    assert float(method.unsure(torch.tensor([[1000.0, 0, 0, 0]]), torch.tensor([0]))) == 1
+    seen: list[Tensor] = []
+    method.local = lambda a, b, matches: seen.append(a) or a.sum()
+    method.losses(task.train_x, task.train_y)
+    assert seen[0].data_ptr() == task.train_x.data_ptr()
 
 
 def test_warm_up_scales_the_first_steps(double: None) -> None:

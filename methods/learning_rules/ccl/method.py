@@ -59,11 +59,11 @@ class CounterCurrentLearning(CounterCurrentRule):
         upward = self.model.upwards(x)
         matches = functional.one_hot(y, self.classes).to(x.dtype)
         downward = self.model.downwards(identity(matches.T) if self.objective == "classes" else matches)
-        unsure = self.unsure(upward[-1].detach(), y).unsqueeze(1)
-        local = [
-            self.local(a.flatten(1) * unsure, b.flatten(1), matches)
-            for a, b in zip(upward[:-1], downward[:-1], strict=True)
-        ]
+        rows = [a.flatten(1) for a in upward[:-1]]
+        if self.flooding:
+            unsure = self.unsure(upward[-1].detach(), y).unsqueeze(1)
+            rows = [a * unsure for a in rows]
+        local = [self.local(a, b.flatten(1), matches) for a, b in zip(rows, downward[:-1], strict=True)]
         return [*local, functional.cross_entropy(upward[-1], y)]
 
     def unsure(self, logits: Tensor, y: Tensor) -> Tensor:
