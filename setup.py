@@ -10,5 +10,9 @@ setup(
         *FOLDERS,
         *(f"{name}.{package}" for name, folder in FOLDERS.items() for package in find_packages(folder)),
     ],
-    package_data={"runner.conf": ["*.yaml", "*/*.yaml"], "runner": ["py.typed", "__init__.pyi"]},
+    package_data={
+        "runner.conf": ["*.yaml", "*/*.yaml"],
+        "runner": ["py.typed", "__init__.pyi"],
+        "runner.report": ["assets/*", "templates/*"],
+    },
 )

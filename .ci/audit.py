@@ -8,6 +8,9 @@ import sys
 
 COMMAND = [sys.executable, "-m", "pip_audit", "--no-deps", "--disable-pip", "--progress-spinner", "off"]
 
+AWAY = ("ConnectionError", "ConnectTimeout", "ServiceError", "Max retries", "Name or service not known", "timed out")
+"""What pip-audit says where its service can't be reached."""
+
 
 def main(requirements: str) -> int:
     """Audit a file of pinned requirements; 1 if a version is known to be vulnerable."""
@@ -16,8 +19,9 @@ def main(requirements: str) -> int:
         packages = json.loads(done.stdout)["dependencies"]
     except ValueError:
         reason = done.stderr.strip().rpartition("\n")[2]
-        print(f"skipped: the advisory service can't be asked ({reason})")
-        return 0
+        away = any(word in done.stderr for word in AWAY)
+        print(f"skipped: the advisory service can't be asked ({reason})" if away else f"the audit failed: {reason}")
+        return 0 if away else 1
     audited = [package for package in packages if "skip_reason" not in package]
     if not audited:
         print(f"skipped: the advisory service here knows none of the {len(packages)} packages")

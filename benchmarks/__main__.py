@@ -8,7 +8,7 @@ import time
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks import commands, images, storing, training, variants
+from benchmarks import commands, fp16, images, learning_rules, storing, training, variants
 from benchmarks.measure import Row
 from runner import environment
 
@@ -19,6 +19,10 @@ BENCHMARKS = {
     "variants": variants.epochs_against_direct,
     "activations": variants.activations_by_depth,
     "images": images.pipeline,
+    "fp16": fp16.emulation,
+    "processes": learning_rules.blocks_in_processes,
+    "image-path": learning_rules.image_path_once,
+    "blocks": learning_rules.activations_by_blocks,
     "logging": storing.logging_and_upload,
     "startup": commands.startup,
     "sweep": commands.finished_sweep,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from typing import Any
 
 import matplotlib
@@ -14,12 +15,17 @@ matplotlib.rcParams["svg.hashsalt"] = "runner"  # the same picture, the same byt
 COLOURS = {"BP": "#b3541e", "SF": "#1e6fb3"}
 
 
+def cells_of(paper: str) -> dict[tuple[str, str, str], Any]:
+    """A paper's measured cells by table, row and column."""
+    data: dict[str, Any] = json.loads((ROOT / "results" / f"{paper}.json").read_text(encoding="utf-8"))
+    return {(cell["table"], cell["row"], cell["column"]): cell for cell in data["cells"]}
+
+
 def forwardgnn() -> None:
     """Accuracy by depth on three graphs, and saved activations by depth: BP against SF."""
     from matplotlib import pyplot
 
-    data: dict[str, Any] = json.loads((ROOT / "results" / "forwardgnn.json").read_text(encoding="utf-8"))
-    cells = {(cell["table"], cell["row"], cell["column"]): cell for cell in data["cells"]}
+    cells = cells_of("forwardgnn")
     figure, axes = pyplot.subplots(1, 4, figsize=(13, 3.2), layout="constrained")
     for axis, dataset in zip(axes, ("cora", "cora_ml", "citeseer_full"), strict=False):
         for column, colour in COLOURS.items():
@@ -45,6 +51,108 @@ def forwardgnn() -> None:
     file = ROOT / "methods" / "graph" / "forwardgnn" / "depth.svg"
     figure.savefig(file, metadata={"Date": None})
     print(file)
+
+
+def noprop() -> None:
+    """Accuracy by the number of blocks run, saved activations by that of all blocks: Backprop against NoProp-DT."""
+    from matplotlib import pyplot
+
+    cells = cells_of("noprop")
+    figure, axes = pyplot.subplots(1, 2, figsize=(7.5, 3.2), layout="constrained")
+    blocks, depths = (1, 2, 3, 4, 5), (2, 5, 10)
+    for column, colour, marker in (("Backprop", COLOURS["BP"], "s"), ("NoProp-DT", COLOURS["SF"], "o")):
+        found = [cells["blocks", f"after block {block}", column] for block in blocks]
+        accuracy, spread = [cell["mean"] for cell in found], [cell["std"] or 0 for cell in found]
+        label = f"{column}, n = {min(cell['n'] for cell in found)}"
+        axes[0].errorbar(blocks, accuracy, spread, color=colour, marker=marker, capsize=3, label=label)
+        saved = [cells["memory", f"T = {depth}", column]["mean"] for depth in depths]
+        axes[1].plot(depths, saved, color=colour, marker=marker, label=column)
+    axes[0].set(title="MNIST, 5000 images", xlabel="blocks run, of 5", ylabel="test accuracy, %", xticks=blocks)
+    axes[1].set(title="a training step", xlabel="blocks", ylabel="saved activations, MB", xticks=depths, ylim=(0, None))
+    for axis in axes:
+        axis.legend(frameon=False)
+        axis.spines[["top", "right"]].set_visible(False)
+    file = ROOT / "methods" / "learning_rules" / "noprop" / "blocks.svg"
+    figure.savefig(file, metadata={"Date": None})
+    print(file)
+
+
+def crossbar() -> None:
+    """How a pulse moves a device, and what each update scheme makes of it: every seed, and the mean."""
+    import torch
+    from matplotlib import pyplot
+
+    from runner.methods.hardware.crossbar.device import branch
+
+    data: dict[str, Any] = json.loads((ROOT / "results" / "synapse-adaptive-rule.json").read_text(encoding="utf-8"))
+    cells = {(cell["row"], cell["column"]): cell for cell in data["cells"] if cell["table"] == "accuracy"}
+    schemes = {"software": "#777777", "both": "#b3541e", "single": "#c9a227", "unidirectional": "#1e6fb3"}
+    rows = list(dict.fromkeys(row for row, _ in cells))
+    figure, (response, accuracy) = pyplot.subplots(1, 2, figsize=(11, 3.6), layout="constrained", width_ratios=[1, 1.8])
+    pulses = torch.arange(65, dtype=torch.float64)
+    for beta, shade in ((0.0, 0.3), (1.0, 0.5), (3.0, 0.75), (5.0, 1.0)):
+        curve = branch(torch.tensor(beta, dtype=torch.float64), 64).curve(pulses)
+        response.plot(pulses, curve, color="#1e6fb3", alpha=shade, label=f"beta {beta:g}")
+        response.plot(64 + pulses, 1 - curve, color="#1e6fb3", alpha=shade)
+    response.set(xlabel="pulses: 64 up, 64 down", ylabel="conductance / range", title="one device")
+    for place, (scheme, colour) in enumerate(schemes.items()):
+        for index, row in enumerate(rows):
+            values = list(cells[row, scheme]["values"].values())
+            at = index + (place - 1.5) * 0.17
+            accuracy.plot([at] * len(values), values, "o", color=colour, markersize=4, alpha=0.6)
+            label = scheme if index == 0 else None
+            accuracy.plot([at - 0.07, at + 0.07], [cells[row, scheme]["mean"]] * 2, color=colour, lw=2.5, label=label)
+    accuracy.set(ylabel="test accuracy, %", title="MNIST, 784-64-10, 3 epochs: each seed and the mean")
+    accuracy.set_xticks(range(len(rows)), [row.replace(", ", ",\n") for row in rows])
+    for axis in (response, accuracy):
+        axis.legend(frameon=False)
+        axis.spines[["top", "right"]].set_visible(False)
+    file = ROOT / "methods" / "hardware" / "crossbar" / "schemes.svg"
+    figure.savefig(file, metadata={"Date": None})
+    print(file)
+
+
+def fp16_mcu_odl() -> None:
+    """What one convolution and two networks reach in 16 and 32 bits; what rounding swallows, by rule and format."""
+    from matplotlib import pyplot
+
+    data: dict[str, Any] = json.loads((ROOT / "results" / "fp16-mcu-odl.json").read_text(encoding="utf-8"))
+    cells = {(cell["table"], cell["row"], cell["column"]): cell for cell in data["cells"]}
+    figure, axes = pyplot.subplots(1, 3, figsize=(13, 3.4), layout="constrained")
+    bars = {
+        "1 x 1": ("convolution", "1 x 1, 64 to 128 channels, 16 x 16", ("16 bits, HWC", "32 bits, HWC")),
+        "3 x 3": ("convolution", "3 x 3 with padding, 16 channels, 16 x 16", ("16 bits, HWC", "32 bits, HWC")),
+        "ResNet8": ("network", "ResNet8", ("16 bits", "32 bits")),
+        "DS-CNN": ("network", "DS-CNN", ("16 bits", "32 bits")),
+    }
+    for place, (label, colour) in enumerate({"16 bits": "#1e6fb3", "32 bits": "#b3541e"}.items()):
+        heights = [cells[table, row, columns[place]]["mean"] for table, row, columns in bars.values()]
+        axes[0].bar([x + 0.4 * place - 0.2 for x in range(len(bars))], heights, 0.4, color=colour, label=label)
+    axes[0].set(xticks=range(len(bars)), xticklabels=list(bars), ylabel="modelled MAC/cycle, 8 cores")
+    rules = ["backprop_image", "fa"]
+    formats = {"float32": "#777777", "binary16": "#1e6fb3", "bfloat16": "#b3541e"}
+    for axis, prefix, label in ((axes[1], "", "test accuracy, %"), (axes[2], "lost, ", "updates lost to rounding, %")):
+        for place, (name, colour) in enumerate(formats.items()):
+            found = [cells["numerics", rule, prefix + name] for rule in rules]
+            axis.bar(
+                [x + 0.27 * (place - 1) for x in range(len(rules))],
+                [cell["mean"] for cell in found],
+                0.27,
+                yerr=[cell["std"] or 0 for cell in found],
+                capsize=2,
+                color=colour,
+                label=f"{name}, n = {min(cell['n'] for cell in found)}",
+            )
+        axis.set(xticks=range(len(rules)), xticklabels=["BP", "FA"], ylabel=label)
+    for axis in axes:
+        axis.legend(frameon=False, fontsize="small")
+        axis.spines[["top", "right"]].set_visible(False)
+    file = ROOT / "methods" / "hardware" / "pulp" / "formats.svg"
+    figure.savefig(file, metadata={"Date": None})
+    print(file)
+
+
+PLOTS = {"forwardgnn": forwardgnn, "noprop": noprop, "synapse-adaptive-rule": crossbar, "fp16-mcu-odl": fp16_mcu_odl}
 
 
 def counter_current() -> None:
@@ -85,5 +193,6 @@ def counter_current() -> None:
 
 
 if __name__ == "__main__":
-    forwardgnn()
+    for name in sys.argv[1:] or PLOTS:
+        PLOTS[name]()
     counter_current()

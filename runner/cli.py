@@ -16,6 +16,7 @@ COMMANDS = {
     "diff": "two runs: how config and metrics differ",
     "reproduce": "make the runs exist that a paper's tables need",
     "table": "a paper's tables: published, ours, difference, verdicts",
+    "report": "a static site of the store: papers, tables, curves, runs, comparisons",
     "cite": "BibTeX of a paper",
     "export": "write runs to a file that another store can import",
     "import": "take runs from a file, keys intact",

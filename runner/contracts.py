@@ -7,6 +7,7 @@ only thing a method knows of the outside (``runner.run.Run``).
 from __future__ import annotations
 
 import dataclasses
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -41,6 +42,10 @@ class Task:
     def splits(self) -> dict[str, Tensor]:
         """Index tensors (int64) by split name, recorded with every run. Empty where there is none."""
         return {}
+
+    def sample(self) -> Tensor | None:
+        """One input [1, …] as a network takes it, for modelled hardware; None where a network takes more than that."""
+        return None
 
     def counts(self) -> dict[str, int]:
         """Sizes that papers publish (nodes, edges, …), checked by ``runner data verify``."""
@@ -195,6 +200,10 @@ class ImageClassification(Task):
         """Images and classes of a split."""
         return getattr(self, f"{split}_x"), getattr(self, f"{split}_y")
 
+    def sample(self) -> Tensor:
+        """The first training image."""
+        return self.train_x[:1]
+
     def splits(self) -> dict[str, Tensor]:
         """Training and validation images, by their places in the published training set."""
         return {"train": self.train_index, "val": self.val_index}
@@ -202,6 +211,23 @@ class ImageClassification(Task):
     def counts(self) -> dict[str, int]:
         """Images of both published sets, and K."""
         return {"train": self.published[0], "test": self.published[1], "classes": self.num_classes}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Workload(Task):
+    """Only the sizes of a network's input and output: what modelled hardware needs to tell a network's cost."""
+
+    input_shape: tuple[int, ...]
+    """Of one sample, channels first."""
+    num_classes: int
+
+    def sample(self) -> Tensor:
+        """Zeros [1, *input_shape]."""
+        return torch.zeros(1, *self.input_shape)
+
+    def counts(self) -> dict[str, int]:
+        """Numbers of a sample, and K."""
+        return {"inputs": math.prod(self.input_shape), "classes": self.num_classes}
 
 
 TaskKind = TypeVar("TaskKind", bound=Task)

@@ -64,6 +64,16 @@ class Progress:
         else:
             yield Bar(None)
 
+    @contextmanager
+    def counting(self, name: str, total: int) -> Iterator[Callable[[], None]]:
+        """A bar for so many things; what it gives is called after each."""
+        if not self.enabled:
+            yield lambda: None
+            return
+        with _drawing(self._console, auto_refresh=True) as drawn:
+            task = drawn.add_task(name, total=total, values="")
+            yield lambda: drawn.advance(task)
+
 
 class _Left(progress.TimeRemainingColumn):
     """Time left: what the task's ``left`` says (seconds, None: unknown), else by the task's own speed."""

@@ -136,7 +136,7 @@ def _annotations(target: str) -> Iterator[tuple[str, ast.expr]]:
         for node in found.body
         if isinstance(node, ast.AnnAssign) and isinstance(node.target, ast.Name) and node.value is None
     }
-    for base in found.bases:
+    for base in reversed(found.bases):  # as dataclasses do
         above = _qualified(base, tree, module)
         if above is not None:
             yield from ((field, annotation) for field, annotation in _annotations(above) if field not in own)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import yaml
@@ -25,6 +26,11 @@ def records_of(overrides: Sequence[str]) -> Records:
     """The store that a command means: ``home=…`` and ``tracking.…`` among its arguments, else the defaults."""
     config = store_config(overrides)
     return Records(uri_of(config), config["tracking"]["experiment"])
+
+
+def home_of(overrides: Sequence[str]) -> Path:
+    """The folder ``home`` that a command means."""
+    return Path(store_config(overrides)["home"])
 
 
 def store_config(overrides: Sequence[str]) -> dict[str, Any]:

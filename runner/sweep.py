@@ -17,13 +17,14 @@ from hydra.plugins.launcher import Launcher
 from hydra.types import HydraContext, RunMode
 from omegaconf import DictConfig, OmegaConf
 
-from runner import compose, jobs, signals, stored, sweep_watch
+from runner import compose, jobs, registry, signals, stored, sweep_watch
 from runner.errors import StoreUnavailable
 from runner.identity import Identity
 from runner.jobs import Cell
 from runner.store.records import Records, uri_of
 
 PARENT = "tracking.parent="
+SECTION_KEYS = tuple(f"{section}." for section in registry.SECTIONS)
 
 
 class OnceLauncher(Launcher):
@@ -180,7 +181,9 @@ def multirun(overrides: Sequence[str], say: sweep_watch.Say) -> list[Cell]:
     """
     app = compose.hydra()
     try:
-        config = app.compose_config(compose.CONFIG_NAME, list(overrides), RunMode.MULTIRUN)
+        # a key of a section may belong to a choice that is swept, so only the cells know whether there is one
+        top = [line for line in overrides if not line.lstrip("+~").startswith(SECTION_KEYS)]
+        config = app.compose_config(compose.CONFIG_NAME, top, RunMode.MULTIRUN)
         config.hydra.mode = RunMode.MULTIRUN
         callbacks = Callbacks(config)
         callbacks.on_multirun_start(config=config, config_name=compose.CONFIG_NAME)
@@ -189,7 +192,7 @@ def multirun(overrides: Sequence[str], say: sweep_watch.Say) -> list[Cell]:
         once = sweeper.launcher = OnceLauncher(sweeper.launcher, say)
         if hasattr(sweeper, "validate_batch_is_legal"):
             sweeper.validate_batch_is_legal = lambda batch: None  # `once` composes and checks every cell, fast
-        arguments = OmegaConf.to_container(config.hydra.overrides.task, resolve=False)
+        arguments = [line for line in overrides if line not in config.hydra.overrides.hydra]
     except compose.COMPOSING as error:
         raise compose.bad_input(error, overrides) from error
     with _closing(once), signals.raised():

@@ -125,7 +125,7 @@ class LearningRule(Classifier):
             self.model.train()
             for group, rate in zip(optimizer.param_groups, rates, strict=True):
                 group["lr"] = rate * self.rate(epoch)
-            total = torch.zeros((), device=run.device)
+            total = torch.zeros((), dtype=torch.float32, device=run.device)  # no number of an emulated format
             images = 0
             for x, y in minibatches(task, self.batch_size, run.generator, drop_last=self.drop_last):
                 optimizer.zero_grad()

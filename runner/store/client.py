@@ -7,8 +7,8 @@ import os
 import sqlite3
 from collections.abc import Iterator
 from contextlib import contextmanager
-from functools import lru_cache
-from typing import TYPE_CHECKING
+from functools import cache, lru_cache
+from typing import TYPE_CHECKING, Any
 
 from runner.store import template, trouble
 from runner.store.records import sqlite_path
@@ -55,12 +55,26 @@ def _client(uri: str) -> MlflowClient:
     if path is not None:
         ensure(uri)
         uri = f"sqlite:///{path}?timeout={trouble.wait_seconds(uri):g}"
+        _wait_as_long_as_asked()
     from mlflow.tracking import MlflowClient
 
     logging.getLogger("alembic").setLevel(logging.WARNING)
     logging.getLogger("mlflow").setLevel(logging.WARNING)
     logging.getLogger("mlflow.store.db.utils").setLevel(logging.CRITICAL)  # its errors are raised as well, and told
     return MlflowClient(tracking_uri=uri)
+
+
+@cache
+def _wait_as_long_as_asked() -> None:
+    """MLflow sets SQLite's wait to 20 s in every session, whatever the URI says; make it what the URI says."""
+    import sqlalchemy
+
+    def own_wait(connection: Any, _: object, statement: str, parameters: object, *__: object) -> tuple[str, object]:
+        if statement.startswith("PRAGMA busy_timeout") and (seconds := connection.engine.url.query.get("timeout")):
+            statement = f"PRAGMA busy_timeout = {1000 * float(seconds):.0f}"
+        return statement, parameters
+
+    sqlalchemy.event.listen(sqlalchemy.engine.Engine, "before_cursor_execute", own_wait, retval=True)
 
 
 @contextmanager

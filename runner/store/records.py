@@ -226,7 +226,8 @@ def _histories_sqlite(
         values.append(json.dumps(list(names)))
     with closing(_open(uri, path)) as database:
         for uuid, name, step, value in database.execute(
-            f"SELECT run_uuid, key, step, value FROM metrics WHERE {condition} ORDER BY step, timestamp", values
+            f"SELECT run_uuid, key, step, value FROM metrics WHERE {condition} AND NOT is_nan ORDER BY step, timestamp",
+            values,
         ):
             points = found[uuid].setdefault(name, [])
             if points and points[-1][0] == step:  # logged again: the latter counts

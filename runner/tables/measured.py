@@ -17,6 +17,7 @@ from runner.tables.paper import Cell, Expanded, Fields, expand, fill
 HOLDS, FAILS, UNKNOWN = "holds", "does not hold", "not measured"
 CONFIDENCE = 0.95
 RESAMPLES = 10_000
+CHOSEN = ("method", "dataset")
 
 
 @dataclass(frozen=True)
@@ -180,19 +181,36 @@ def _lines(expanded: Expanded, cell: Cell, extra: Sequence[str]) -> list[tuple[s
     return [(*cell.overrides, *extra, f"seed={seed}") for seed in range(expanded.paper.replicates)]
 
 
-def measure(expanded: Expanded, extra: Sequence[str] = ()) -> Measured:
-    """Fill a paper's cells from the store, with one query."""
-    identities = _identities(expanded, expanded.cells.values(), extra)
+def measure(expanded: Expanded, extra: Sequence[str] = (), among: Iterable[Record] | None = None) -> Measured:
+    """Fill a paper's cells from the store, with one query.
+
+    Args:
+        expanded: the paper.
+        extra: overrides for all runs.
+        among: all runs of the store, if they are known: cells whose method and dataset none of them has are empty,
+            and cost no composition.
+    """
+    made = None if among is None else {tuple(run.tags.get(f"runner.{name}") for name in CHOSEN) for run in among}
+    cells = [cell for cell in expanded.cells.values() if made is None or _possible(cell, made)]
+    identities = _identities(expanded, cells, extra)
     records: dict[str, Record] = {}
     for uri, experiment in {_store(identity) for identity in identities.values()}:
         keys = [identity.key for identity in identities.values() if _store(identity) == (uri, experiment)]
         records |= Records(uri, experiment).finished(keys)
     values = {}
     for place, cell in expanded.cells.items():
-        lines = _lines(expanded, cell, extra)
+        lines = [line for line in _lines(expanded, cell, extra) if line in identities]
         runs = tuple(Run(line, identities[line], records.get(identities[line].key)) for line in lines)
         values[place] = Value(cell, runs, _figures(cell, runs, expanded.paper.tables[cell.table].factor))
     return Measured(expanded, values)
+
+
+def _possible(cell: Cell, made: Iterable[tuple[str | None, ...]]) -> bool:
+    """Whether one of these combinations is that of the cell, as far as its overrides tell."""
+    chosen = dict(line.lstrip("+").split("=", 1) for line in cell.overrides if "=" in line)
+    return any(
+        all(chosen.get(name, choice) == choice for name, choice in zip(CHOSEN, one, strict=True)) for one in made
+    )
 
 
 def _figures(cell: Cell, runs: Sequence[Run], factor: float) -> dict[int, float]:

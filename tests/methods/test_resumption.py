@@ -20,6 +20,12 @@ COMMANDS = {
     "forwardgnn_link": ["method=forwardgnn_link", "method.epochs=8"],
     "pepita": ["method=pepita", "method.epochs=30"],
 }
+COMMANDS = {name: [*line, "dataset=cora", "model.num_layers=2"] for name, line in COMMANDS.items()}
+COMMANDS |= {
+    "noprop_dt": ["method=noprop_dt", "dataset=digits", "method.epochs=6"],
+    "noprop_ct": ["method=noprop_ct", "dataset=digits", "method.epochs=10", "method.inference_steps=5"],
+    "forward_forward": ["method=forward_forward", "dataset=digits", "method.epochs=20", "model.hidden=[50,50]"],
+}
 
 
 def only(home: Path) -> Record:
@@ -35,7 +41,7 @@ def numerics(record: Record) -> dict[str, float]:
 
 @pytest.mark.parametrize("name", COMMANDS)
 def test_a_killed_run_ends_bit_equal(name: str, child: Callable[..., object], tmp_path: Path) -> None:
-    command = [*COMMANDS[name], "dataset=cora", "model.num_layers=2", "progress=false", "checkpoint.every=0"]
+    command = [*COMMANDS[name], "progress=false", "checkpoint.every=0"]
     assert child(*command, RUNNER_HOME=str(tmp_path / "undisturbed")) == 0
     process = child(*command, wait=False)
     snapshots = Path(os.environ["RUNNER_HOME"]) / "attempts"

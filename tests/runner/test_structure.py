@@ -145,6 +145,9 @@ def test_the_wheel_holds_everything_and_nothing_at_top_level_but_runner(tmp_path
     assert {"runner/py.typed", "runner/__init__.pyi"} <= set(names)
     for path in (ROOT / "conf").rglob("*.yaml"):
         assert f"runner/conf/{path.relative_to(ROOT / 'conf').as_posix()}" in names
+    for folder in ("assets", "templates"):
+        for path in (ROOT / "runner" / "report" / folder).iterdir():
+            assert f"runner/report/{folder}/{path.name}" in names
     target = tmp_path / "site"
     install = [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--target", str(target), str(wheel)]
     subprocess.run(install, check=True, capture_output=True, timeout=120)

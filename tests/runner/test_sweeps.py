@@ -45,6 +45,17 @@ def test_the_parent_lists_its_cells(cli: Cli, toy: list[str], tmp_path: Path) ->
     assert parent.status == "FINISHED"
 
 
+def test_a_key_of_a_swept_choice_may_have_one_value(cli: Cli, toy: list[str]) -> None:
+    """Hydra itself would look for the key before the choice is made."""
+    rest = [word for word in toy if not word.startswith(("method=", "dataset="))]
+    result = cli("-m", "method=toy,student", "dataset=toy_data", *rest, "model.absent=1")
+    assert result.status == 2
+    assert "unknown key 'model.absent'" in result.err
+    result = cli("-m", "method=toy", "dataset=toy_data,toy_data", *rest, "method.epochs=2", "dataset.nodes=30")
+    assert result.status == 0, result.err
+    assert "0 failed" in result.out
+
+
 def test_a_failed_cell_stops_no_other_and_tells_how_to_repeat_it(
     cli: Cli, toy: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -77,16 +77,18 @@ class NoProp(Classifier):
         """Embedding, head, blocks, and what a variant adds.
 
         Raises:
-            BadInput: the batch is larger than the training set, or of one image.
+            BadInput: the batch is larger than the training set, or of one image; the embedding of t has odd length.
         """
         if not 2 <= self.batch_size <= len(task.train_y):
             raise BadInput(
                 f"method.batch_size={self.batch_size}: must be 2 to {len(task.train_y)}, the number of training images "
                 "(an incomplete last batch is left out)"
             )
+        count, time_dim = self.shape
+        if time_dim is not None and time_dim % 2:
+            raise BadInput(f"method.time_embedding={time_dim}: must be even, sines and cosines")
         embedding = LabelEmbedding(self.embedding, self.embedding_dim, task)
         head = OutHead(self.head, self.head_start, self.head_scale, self.head_sigma, embedding)
-        count, time_dim = self.shape
         shape = BlockShape(
             kind=self.block,
             image_widths=tuple(self.image_widths),

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from runner.errors import BadInput
 from runner.methods.learning_rules.noprop import schedule
 from runner.methods.learning_rules.noprop.classifier import Network, NoProp
 from runner.methods.learning_rules.noprop.embedding import noised
@@ -35,7 +36,13 @@ class NoPropCT(NoProp, LearningRule):
         return 1, self.time_embedding
 
     def extend(self, network: Network) -> None:
-        """The schedule."""
+        """The schedule.
+
+        Raises:
+            BadInput: it would fall.
+        """
+        if self.gamma_1 <= self.gamma_0:
+            raise BadInput(f"method.gamma_1={self.gamma_1}: must be above method.gamma_0={self.gamma_0}")
         network.schedule = schedule.LearnedSchedule(self.gamma_0, self.gamma_1, self.schedule_width)
 
     def set_gradients(self, x: Tensor, y: Tensor) -> Tensor:

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from runner.contracts import ImageClassification
+from runner.errors import BadInput
 
 Kind = Literal["one_hot", "learned", "prototype"]
 
@@ -21,7 +22,11 @@ class LabelEmbedding(nn.Module):
     W: Tensor
 
     def __init__(self, kind: Kind, dim: int, task: ImageClassification) -> None:
-        """``dim``: D of ``learned``; that of the others follows from the task."""
+        """``dim``: D of ``learned``; that of the others follows from the task.
+
+        Raises:
+            BadInput: a class without a training image has no prototype.
+        """
         super().__init__()
         if kind == "one_hot":
             self.register_buffer("W", torch.eye(task.num_classes))
@@ -30,6 +35,8 @@ class LabelEmbedding(nn.Module):
             start = nn.init.orthogonal_ if task.num_classes <= dim else nn.init.normal_
             self.W = nn.Parameter(start(torch.empty(task.num_classes, dim)))
         else:
+            if len(task.train_y.unique()) < task.num_classes:
+                raise BadInput("method.embedding=prototype needs a training image of every class; take more of them")
             self.W = nn.Parameter(typical_images(task.train_x.flatten(1), task.train_y, task.num_classes))
 
     @property

@@ -12,8 +12,9 @@ import pickle
 import signal
 from collections.abc import Sequence
 from multiprocessing.connection import Connection
+from multiprocessing.process import BaseProcess
 from types import TracebackType
-from typing import Any, Self
+from typing import Self
 
 import torch
 from torch import multiprocessing
@@ -34,7 +35,7 @@ class Workers:
         self._batch_size = batch_size
         self._count = count
         self._pipes: list[Connection] = []
-        self._processes: list[Any] = []
+        self.processes: list[BaseProcess] = []
         self._begun = False
 
     def __enter__(self) -> Self:
@@ -46,7 +47,7 @@ class Workers:
             process.start()
             theirs.close()
             self._pipes.append(ours)
-            self._processes.append(process)
+            self.processes.append(process)
         return self
 
     def __exit__(
@@ -55,10 +56,15 @@ class Workers:
         """End them."""
         for pipe in self._pipes:
             pipe.close()
-        for process in self._processes:
+        for process in self.processes:
             if error is not None:
                 process.terminate()
             process.join()
+
+    def wait(self) -> None:
+        """Until all processes are there."""
+        for pipe in self._pipes:
+            pipe.poll(None)
 
     def epoch(self, seeds: list[Seed]) -> Sequence[float]:
         """Train each learner with its seed; their losses."""

@@ -1,0 +1,1 @@
+"""Crossbar of electronic synapses: a weight is a pair of conductances that move by pulses."""

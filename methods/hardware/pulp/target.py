@@ -1,0 +1,142 @@
+"""The hardware target: a run computes in the cluster's numbers, and is told what a training step would cost there."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor, nn
+from torch.optim.optimizer import register_optimizer_step_post_hook, register_optimizer_step_pre_hook
+
+from runner.errors import BadInput
+from runner.hardware.torch_device import TorchDevice
+from runner.methods.hardware.pulp.arithmetic import Arithmetic
+from runner.methods.hardware.pulp.cluster import STEPS, Cluster
+from runner.methods.hardware.pulp.formats import FORMATS
+from runner.methods.hardware.pulp.layers import layers
+
+if TYPE_CHECKING:
+    from runner.contracts import Task
+
+
+@dataclass(kw_only=True)
+class Pulp(Cluster, TorchDevice):
+    """Eight cores and one controller, as a model: 16-bit numbers are exact, cycles are counted."""
+
+    def check(self) -> None:
+        """Emulated numbers live in float64 tensors of this machine's memory.
+
+        Raises:
+            BadInput: another device or precision.
+        """
+        super().check()
+        if self.torch_device.type != "cpu":
+            raise BadInput(f"hardware.device={self.device}: the emulation runs on cpu")
+        if self.precision != "float64":
+            raise BadInput("hardware.precision: emulated numbers are held in float64; hardware.numerics chooses")
+        if self.fpus > self.cores:
+            raise BadInput(f"hardware.fpus={self.fpus}: there are {self.cores} cores; give at most one for each")
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """Float64 holds the emulated numbers; float32 is the machine's own."""
+        return torch.float64 if self.half else torch.float32
+
+    @contextmanager
+    def entered(self) -> Iterator[None]:
+        """Compute in the chosen numbers, and count the updates that rounding swallows."""
+        self._updates = LostUpdates()
+        self._arithmetic = (
+            Arithmetic(FORMATS[self.numerics], self.choice, transpose=self.layout == "HWC") if self.half else None
+        )
+        with super().entered(), self._updates.counted(), self._arithmetic or nullcontext():
+            yield
+
+    def measure(self) -> dict[str, float]:
+        """``lost_updates`` beside the machine's own costs: absent where no optimiser stepped in this process."""
+        share = self._updates.share
+        return super().measure() | ({} if share is None else {"lost_updates": share})
+
+    def cost(self, model: nn.Module, task: Task) -> dict[str, float]:
+        """One step of back-propagation with one sample, whatever the run itself did.
+
+        Returns:
+            In all: ``cycles``, ``macs``, ``macs_per_cycle``, ``milliseconds``, ``l1_bytes`` (the largest tile),
+            ``im2row_bytes`` (the largest buffer, untiled), ``model_bytes`` (parameters and their gradients); and
+            ``macs_per_cycle/<pass>``, ``cycles/<pass>``, ``macs_per_cycle/<layer>``. Empty where the task has no
+            single sample, or the model makes nothing of one.
+
+        Raises:
+            RunFailed: a layer doesn't fit L1, or is no layer that the kernels know.
+        """
+        sample = task.sample()
+        if sample is None:
+            return {}
+        with self._arithmetic.paused() if self._arithmetic else nullcontext():
+            try:
+                found = layers(model, sample)
+            except (NotImplementedError, TypeError, RuntimeError):
+                # a container of blocks, or a network that takes labels or time beside the sample: nothing to tell
+                return {}
+        if not found:
+            return {}
+        costs, total = self.costs(found), self.step_total(found)
+        metrics: dict[str, float] = {
+            "cycles": total.cycles,
+            "macs": total.macs,
+            "macs_per_cycle": total.macs / total.cycles,
+            "milliseconds": total.cycles / self.clock_mhz / 1e3,
+            "l1_bytes": total.l1_bytes,
+            "im2row_bytes": max(map(self.im2row_bytes, found)),
+            "model_bytes": 2 * self.item * sum(layer.parameters for layer in found),
+            "cycles/update": self.update_cycles(found) + self.loss_cycles(found[-1]),
+        }
+        for step in STEPS:
+            part = [steps[step] for steps in costs if step in steps]
+            if part:
+                metrics[f"cycles/{step}"] = sum(cost.cycles for cost in part)
+                metrics[f"macs_per_cycle/{step}"] = sum(cost.macs for cost in part) / metrics[f"cycles/{step}"]
+        for layer, steps in zip(found, costs, strict=True):
+            macs, cycles = (sum(values) for values in zip(*((c.macs, c.cycles) for c in steps.values()), strict=True))
+            metrics[f"macs_per_cycle/layer/{layer.name}"] = macs / cycles
+        return metrics
+
+
+class LostUpdates:
+    """Of the parameters with a gradient other than zero: which share an optimiser's step leaves as they were."""
+
+    def __init__(self) -> None:
+        self._asked = 0
+        self._lost = 0
+        self._before: list[tuple[Tensor, Tensor]] = []
+
+    @property
+    def share(self) -> float | None:
+        """0..1; None before the first step."""
+        return self._lost / self._asked if self._asked else None
+
+    @contextmanager
+    def counted(self) -> Iterator[None]:
+        """Count in all optimisers of this process."""
+        hooks = [register_optimizer_step_pre_hook(self._look), register_optimizer_step_post_hook(self._compare)]
+        try:
+            yield
+        finally:
+            for hook in hooks:
+                hook.remove()
+
+    def _look(self, optimizer: torch.optim.Optimizer, *_: Any) -> None:
+        trained = [p for group in optimizer.param_groups for p in group["params"] if p.grad is not None]
+        self._before = [
+            (parameter, parameter.detach().clone()) for parameter in trained if not parameter.grad.is_sparse
+        ]
+
+    def _compare(self, *_: Any) -> None:
+        for parameter, before in self._before:
+            asked = parameter.grad != 0
+            self._asked += int(asked.sum())
+            self._lost += int((asked & (parameter.detach() == before)).sum())
+        self._before = []
