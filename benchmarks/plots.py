@@ -152,9 +152,6 @@ def fp16_mcu_odl() -> None:
     print(file)
 
 
-PLOTS = {"forwardgnn": forwardgnn, "noprop": noprop, "synapse-adaptive-rule": crossbar, "fp16-mcu-odl": fp16_mcu_odl}
-
-
 def counter_current() -> None:
     """What learning rules reach on MNIST, and how CCL's variants on digits go with the alignment of both networks."""
     from matplotlib import pyplot
@@ -192,7 +189,15 @@ def counter_current() -> None:
     print(file)
 
 
+PLOTS = {
+    "forwardgnn": forwardgnn,
+    "ccl": counter_current,
+    "noprop": noprop,
+    "synapse-adaptive-rule": crossbar,
+    "fp16-mcu-odl": fp16_mcu_odl,
+}
+
+
 if __name__ == "__main__":
     for name in sys.argv[1:] or PLOTS:
         PLOTS[name]()
-    counter_current()
