@@ -8,7 +8,7 @@ import time
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks import commands, fp16, images, learning_rules, storing, training, variants
+from benchmarks import binary, commands, fp16, images, learning_rules, storing, training, variants
 from benchmarks.measure import Row
 from runner import environment
 
@@ -23,6 +23,7 @@ BENCHMARKS = {
     "processes": learning_rules.blocks_in_processes,
     "image-path": learning_rules.image_path_once,
     "blocks": learning_rules.activations_by_blocks,
+    "packed": binary.packed_inference,
     "logging": storing.logging_and_upload,
     "startup": commands.startup,
     "sweep": commands.finished_sweep,

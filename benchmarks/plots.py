@@ -84,8 +84,11 @@ def crossbar() -> None:
 
     from runner.methods.hardware.crossbar.device import branch
 
-    data: dict[str, Any] = json.loads((ROOT / "results" / "synapse-adaptive-rule.json").read_text(encoding="utf-8"))
-    cells = {(cell["row"], cell["column"]): cell for cell in data["cells"] if cell["table"] == "accuracy"}
+    cells = {
+        (row, column): cell
+        for (table, row, column), cell in cells_of("synapse-adaptive-rule").items()
+        if table == "accuracy"
+    }
     schemes = {"software": "#777777", "both": "#b3541e", "single": "#c9a227", "unidirectional": "#1e6fb3"}
     rows = list(dict.fromkeys(row for row, _ in cells))
     figure, (response, accuracy) = pyplot.subplots(1, 2, figsize=(11, 3.6), layout="constrained", width_ratios=[1, 1.8])
@@ -116,8 +119,7 @@ def fp16_mcu_odl() -> None:
     """What one convolution and two networks reach in 16 and 32 bits; what rounding swallows, by rule and format."""
     from matplotlib import pyplot
 
-    data: dict[str, Any] = json.loads((ROOT / "results" / "fp16-mcu-odl.json").read_text(encoding="utf-8"))
-    cells = {(cell["table"], cell["row"], cell["column"]): cell for cell in data["cells"]}
+    cells = cells_of("fp16-mcu-odl")
     figure, axes = pyplot.subplots(1, 3, figsize=(13, 3.4), layout="constrained")
     bars = {
         "1 x 1": ("convolution", "1 x 1, 64 to 128 channels, 16 x 16", ("16 bits, HWC", "32 bits, HWC")),
@@ -148,6 +150,75 @@ def fp16_mcu_odl() -> None:
         axis.legend(frameon=False, fontsize="small")
         axis.spines[["top", "right"]].set_visible(False)
     file = ROOT / "methods" / "hardware" / "pulp" / "formats.svg"
+    figure.savefig(file, metadata={"Date": None})
+    print(file)
+
+
+def bidirectional() -> None:
+    """Accuracy of clean and attacked test images for each network: BP, BL then BP, BL; published figures as ticks."""
+    from matplotlib import pyplot
+
+    cells = cells_of("bidirectional-learning")
+    shown = {"clean": "clean", "fgsm": "FGSM, eps 0.3", "pgd": "PGD, eps 0.3"}
+    colours = {"BP": "#b3541e", "BL then BP": "#8a8a8a", "BL": "#1e6fb3"}
+    figure, axes = pyplot.subplots(1, 3, figsize=(13, 3.2), layout="constrained", sharey=True)
+    for axis, network in zip(axes, ("no hidden", "two hidden", "four hidden"), strict=True):
+        for offset, (column, colour) in zip((-0.27, 0.0, 0.27), colours.items(), strict=True):
+            found = [(place, cells[table, network, column]) for place, table in enumerate(shown)]
+            found = [(place + offset, cell) for place, cell in found if cell["n"]]
+            if not found:
+                continue
+            count = min(cell["n"] for _, cell in found)
+            axis.bar(
+                [place for place, _ in found],
+                [cell["mean"] for _, cell in found],
+                0.25,
+                yerr=[cell["std"] or 0 for _, cell in found],
+                color=colour,
+                label=f"{column}, n = {count}",
+            )
+            for place, cell in found:
+                if cell["published"]:
+                    axis.hlines(cell["published"]["mean"], place - 0.125, place + 0.125, color="black", linewidth=2)
+        axis.plot([], [], color="black", linewidth=2, label="published, one run")
+        axis.set(title=network, xticks=range(len(shown)), xticklabels=shown.values())
+        axis.legend(frameon=False)
+        axis.spines[["top", "right"]].set_visible(False)
+    axes[0].set_ylabel("MNIST, accuracy in %")
+    file = ROOT / "methods" / "learning_rules" / "bidirectional" / "attacks.svg"
+    figure.savefig(file, metadata={"Date": None})
+    print(file)
+
+
+def biper() -> None:
+    """Quantisation error against omega b, closed form and trained networks; accuracies, every seed and the mean."""
+    from matplotlib import pyplot
+
+    from runner.methods.learning_rules.binary.quantisation_error import LIMIT, least_error
+
+    cells = cells_of("biper")
+    figure, (error, accuracy) = pyplot.subplots(1, 2, figsize=(11, 3.6), layout="constrained")
+    curve = [10 ** (-1.5 + step / 50) for step in range(151)]
+    error.plot(curve, [least_error(x) for x in curve], color="#777777", label="Laplace latents, closed form")
+    error.axhline(LIMIT, color="#bbbbbb", linestyle=":", label="uniform phase")
+    for shade, omega in ((0.3, "5.0"), (0.5, "10.0"), (0.75, "20.0"), (1.0, "40.0")):
+        spread, found = (
+            cells["quantisation", f"omega = {omega}", column]["values"].values()
+            for column in ("omega b, b = mean |w|", "QE, gamma fitted")
+        )
+        error.plot(list(spread), list(found), "o", color="#1e6fb3", alpha=shade, label=f"trained, omega {omega}")
+    error.set(xscale="log", xlabel="omega b", ylabel="quantisation error", ylim=(0, None))
+    rows = list(dict.fromkeys(row for table, row, _ in cells if table == "accuracy"))
+    for place, row in enumerate(reversed(rows)):
+        cell = cells["accuracy", row, "test"]
+        accuracy.plot(list(cell["values"].values()), [place] * cell["n"], "o", color="#1e6fb3", markersize=4, alpha=0.6)
+        accuracy.plot([cell["mean"]] * 2, [place - 0.25, place + 0.25], color="#b3541e", lw=2.5)
+    accuracy.set_yticks(range(len(rows)), rows[::-1])
+    accuracy.set(xlabel="test accuracy, %", title="Fashion-MNIST, 16 x 16: each seed, the mean")
+    error.legend(frameon=False, fontsize="small")
+    for axis in (error, accuracy):
+        axis.spines[["top", "right"]].set_visible(False)
+    file = ROOT / "methods" / "learning_rules" / "binary" / "quantisation_error.svg"
     figure.savefig(file, metadata={"Date": None})
     print(file)
 
@@ -195,8 +266,9 @@ PLOTS = {
     "noprop": noprop,
     "synapse-adaptive-rule": crossbar,
     "fp16-mcu-odl": fp16_mcu_odl,
+    "bidirectional-learning": bidirectional,
+    "biper": biper,
 }
-
 
 if __name__ == "__main__":
     for name in sys.argv[1:] or PLOTS:

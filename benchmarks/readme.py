@@ -46,6 +46,7 @@ def section(paper: str, *titles: str) -> str:
 
 BLOCKS: dict[str, Callable[[], str]] = {
     "README.md": overview,
+    "methods/learning_rules/binary/README.md": lambda: section("biper", "Claims", "Accuracy", "BiPer", "Quantisation"),
     "methods/graph/forwardgnn/README.md": lambda: section("forwardgnn", "Claims", "Node", "Variants", "Link"),
 }
 

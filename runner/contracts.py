@@ -12,7 +12,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Generic, Literal, Protocol, Self, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, Generic, Literal, Protocol, Self, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -297,6 +297,8 @@ class Backbone(ABC):
 
     num_layers: int
     hidden_channels: int
+    takes_images: ClassVar[bool] = False
+    """Whether ``network``'s ``in_channels`` counts an image's channels; if not, all of its pixels."""
 
     @abstractmethod
     def block(self, in_channels: int, out_channels: int, *, head: bool = False) -> nn.Module:

@@ -15,8 +15,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torch.utils.flop_counter import FlopCounterMode
 
-from runner.contracts import ImageClassification, ImageSplit, Method
-from runner.methods.models.layered import ImageBackbone
+from runner.contracts import Backbone, ImageClassification, ImageSplit, Method
 from runner.methods.ops.accuracy import accuracy
 from runner.methods.ops.minibatches import minibatches
 from runner.types import NonNegativeFloat, PositiveFloat, PositiveInt, Probability
@@ -29,9 +28,9 @@ EVALUATED_AT_ONCE = 2000
 """Images of a batch without gradients."""
 
 
-def inputs(task: ImageClassification, run: Run) -> int:
-    """The chosen network's ``in_channels``: the channels of images, or all pixels as a row."""
-    return task.shape[0] if isinstance(run.backbone, ImageBackbone) else task.train_x[0].numel()
+def inputs_of(task: ImageClassification, backbone: Backbone) -> int:
+    """What a network of images is built for: channels, where it takes them as images, else all pixels."""
+    return task.train_x.shape[1] if backbone.takes_images else task.train_x[0].numel()
 
 
 @dataclass(kw_only=True, eq=False)
@@ -54,7 +53,7 @@ class Classifier(Method[ImageClassification]):
 
     def build(self, task: ImageClassification, run: Run) -> None:
         """The chosen network, from images to K logits."""
-        self.model = run.model(inputs(task, run), task.num_classes)
+        self.model = run.model(inputs_of(task, run.backbone), task.num_classes)
 
     def validated_epochs(self, task: ImageClassification, run: Run) -> Iterator[Epoch]:
         """The training loop's epochs; at its end the state is the one that ``keep`` asks for."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 from torch import nn
 
@@ -19,6 +20,7 @@ class Conv2d(Backbone):
     window: PositiveInt
     stride: PositiveInt
     padding: NonNegativeInt
+    takes_images: ClassVar[bool] = True
 
     @property
     def num_layers(self) -> int:  # type: ignore[override]

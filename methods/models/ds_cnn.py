@@ -6,6 +6,7 @@ Letters: B recordings, T frames, F coefficients, C channels, K classes.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 from torch import nn
 
@@ -23,6 +24,7 @@ class DsCnn(Backbone):
     hidden_channels: PositiveInt
     num_layers: PositiveInt
     """Depthwise separable blocks."""
+    takes_images: ClassVar[bool] = True
 
     def block(self, in_channels: int, out_channels: int, *, head: bool = False) -> nn.Sequential:
         """A depthwise separable block; the head: mean over time and coefficients, linear layer."""

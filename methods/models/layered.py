@@ -6,6 +6,7 @@ Letters: B images, C channels, H x W pixels, L stages.
 from __future__ import annotations
 
 from abc import abstractmethod
+from typing import ClassVar
 
 from torch import Tensor, nn
 
@@ -62,3 +63,5 @@ class MirroredBackbone(Backbone):
 
 class ImageBackbone(MirroredBackbone):
     """An architecture whose ``in_channels`` are the C channels of images, not all their pixels."""
+
+    takes_images: ClassVar[bool] = True

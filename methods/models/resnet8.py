@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from itertools import pairwise
+from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -24,6 +25,7 @@ class ResNet8(Backbone):
 
     channels: list[PositiveInt]
     """Of the stages."""
+    takes_images: ClassVar[bool] = True
 
     @property
     def num_layers(self) -> int:  # type: ignore[override]

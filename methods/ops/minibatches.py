@@ -32,10 +32,36 @@ def minibatches(
     for index in torch.randperm(len(y), generator=generator).to(x.device).split(size):
         if len(index) < size and drop_last:
             return
-        batch = x[index]
-        if task.augmentation == "crop_flip":
-            batch = cropped_and_flipped(batch, task.low, generator)
-        yield batch, y[index]
+        yield _augmented(task, x[index], generator), y[index]
+
+
+def stream(
+    task: ImageClassification, size: int, first: int, stop: int, seed: int, generator: torch.Generator
+) -> Iterator[tuple[Tensor, Tensor]]:
+    """The batches ``first``, …, ``stop`` - 1 of an endless row, all of them full.
+
+    The row is one random order of all training images after the other; a batch may reach from one into the next. Which
+    images a batch holds is a function of ``seed`` and its number alone, so that nothing has to be kept to go on.
+
+    Args:
+        task: gives images, classes and the augmentation.
+        size: B.
+        first: number of the first batch, from 0.
+        stop: number of the batch at which to stop.
+        seed: decides the orders.
+        generator: a CPU generator that draws the augmentation.
+    """
+    count = len(task.train_y)
+    begin, end = first * size, stop * size
+    passes = range(begin // count, -(-end // count))
+    orders = [torch.randperm(count, generator=torch.Generator().manual_seed(seed + number)) for number in passes]
+    start = passes.start * count
+    for index in torch.cat(orders)[begin - start : end - start].to(task.train_x.device).split(size):
+        yield _augmented(task, task.train_x[index], generator), task.train_y[index]
+
+
+def _augmented(task: ImageClassification, batch: Tensor, generator: torch.Generator) -> Tensor:
+    return cropped_and_flipped(batch, task.low, generator) if task.augmentation == "crop_flip" else batch
 
 
 def cropped_and_flipped(x: Tensor, black: Tensor, generator: torch.Generator) -> Tensor:

@@ -7,10 +7,10 @@ from typing import Any
 
 from runner import registry, schema
 from runner.commands import options
-from runner.compose import compose
+from runner.compose import Composed, SweepComposer, compose
 from runner.errors import BadInput
 from runner.identity import common_task
-from runner.tables import measured, paper
+from runner.tables import paper
 
 UNSET = "???"
 
@@ -34,8 +34,10 @@ def main(arguments: list[str]) -> int:
 
 def _check(group: str, name: str) -> None:
     if group == "paper":
+        composer = SweepComposer()
         for scale in ("cpu", "full"):
-            measured.needed(paper.load(name, scale))
+            for overrides in dict.fromkeys(cell.overrides for cell in paper.load(name, scale).cells.values()):
+                _fits(composer(overrides))
         return
     content = registry.read(group, name)
     if group in registry.SECTIONS:
@@ -44,6 +46,12 @@ def _check(group: str, name: str) -> None:
     schema.validate(composed.config)
     if group in ("method", "dataset"):
         common_task(composed)
+
+
+def _fits(composed: Composed) -> None:
+    """A run's config is right, whether or not its data are here."""
+    schema.validate(composed.config)
+    common_task(composed)
 
 
 def _keys_match(group: str, content: dict[str, Any]) -> None:

@@ -36,7 +36,7 @@ def built(kind: type[LearningRule], activation: str = "tanh", hidden: tuple[int,
     own = {} if kind is Backprop else {"feedback_scale": 1.0}
     rule = kind(**SHARED, **own)
     task = SimpleNamespace(train_x=torch.zeros(2, 1, 3, 4), num_classes=CLASSES)
-    run = SimpleNamespace(model=backbone.network, backbone=backbone, device=torch.device("cpu"))
+    run = SimpleNamespace(backbone=backbone, model=backbone.network, device=torch.device("cpu"))
     rule.build(task, run)  # type: ignore[arg-type]
     rule.model.double()
     if kind is not Backprop:

@@ -24,8 +24,19 @@ COMMANDS = {name: [*line, "dataset=cora", "model.num_layers=2"] for name, line i
 COMMANDS |= {
     "noprop_dt": ["method=noprop_dt", "dataset=digits", "method.epochs=6"],
     "noprop_ct": ["method=noprop_ct", "dataset=digits", "method.epochs=10", "method.inference_steps=5"],
+    "biper": ["method=biper", "dataset=digits", "method.epochs=4", "method.stage2_epochs=3"],
+    "biper, stage 2": [
+        "method=biper",
+        "dataset=digits",
+        "method.epochs=2",
+        "method.stage2_epochs=4",
+        "method.keep=best",
+    ],
+    "irnet": ["method=irnet", "dataset=digits", "method.epochs=4"],
     "forward_forward": ["method=forward_forward", "dataset=digits", "method.epochs=20", "model.hidden=[50,50]"],
 }
+KILLED_AFTER = {"biper, stage 2": "stage2.pt"}
+"""The snapshot after which a run is killed, where it isn't the first one."""
 
 
 def only(home: Path) -> Record:
@@ -46,7 +57,7 @@ def test_a_killed_run_ends_bit_equal(name: str, child: Callable[..., object], tm
     process = child(*command, wait=False)
     snapshots = Path(os.environ["RUNNER_HOME"]) / "attempts"
     deadline = time.monotonic() + 120
-    while not list(snapshots.glob("*/snapshots/*.pt")):
+    while not list(snapshots.glob(f"*/snapshots/{KILLED_AFTER.get(name, '*.pt')}")):
         assert process.is_alive(), "it ended before it could be killed"  # type: ignore[attr-defined]
         assert time.monotonic() < deadline
         time.sleep(0.002)

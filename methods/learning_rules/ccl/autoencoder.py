@@ -14,7 +14,7 @@ from torch.nn import functional
 
 from runner.contracts import ImageClassification, ImageSplit
 from runner.methods.learning_rules.ccl.rule import CentralisedRule, CounterCurrentRule
-from runner.methods.learning_rules.rule import EVALUATED_AT_ONCE, LearningRule, inputs
+from runner.methods.learning_rules.rule import EVALUATED_AT_ONCE, LearningRule, inputs_of
 
 if TYPE_CHECKING:
     from runner.loops import Epoch
@@ -30,7 +30,7 @@ class Reconstruction(LearningRule):
 
     def build(self, task: ImageClassification, run: Run) -> None:
         """The chosen network, from images to images."""
-        width = inputs(task, run)
+        width = inputs_of(task, run.backbone)
         self.model = run.model(width, width)
 
     @torch.no_grad()
@@ -79,7 +79,7 @@ class CounterCurrentAutoencoder(Reconstruction, CounterCurrentRule):
 
     def build(self, task: ImageClassification, run: Run) -> None:
         """Both networks."""
-        width = inputs(task, run)
+        width = inputs_of(task, run.backbone)
         self.model = self.pair(run, width, width)
 
     def losses(self, x: Tensor, y: Tensor) -> list[Tensor]:

@@ -16,7 +16,7 @@ from runner.contracts import ImageClassification, ImageSplit
 from runner.methods.learning_rules.ccl.alignment import linear_cka, weight_cosines
 from runner.methods.learning_rules.ccl.losses import identity, meeting, meeting_of_batch, spread
 from runner.methods.learning_rules.ccl.rule import CounterCurrentRule
-from runner.methods.learning_rules.rule import EVALUATED_AT_ONCE, inputs
+from runner.methods.learning_rules.rule import EVALUATED_AT_ONCE, inputs_of
 from runner.types import NonNegativeFloat, Probability
 
 if TYPE_CHECKING:
@@ -52,7 +52,7 @@ class CounterCurrentLearning(CounterCurrentRule):
     def build(self, task: ImageClassification, run: Run) -> None:
         """Both networks."""
         self.classes = task.num_classes
-        self.model = self.pair(run, inputs(task, run), task.num_classes)
+        self.model = self.pair(run, inputs_of(task, run.backbone), task.num_classes)
 
     def losses(self, x: Tensor, y: Tensor) -> list[Tensor]:
         """Of the hidden layers, the input's first, and the output's cross-entropy."""

@@ -1,0 +1,1 @@
+"""Bidirectional learning: one set of weights classifies upwards and generates images downwards."""

@@ -1,0 +1,1 @@
+"""Networks whose weights and activations are one bit each, trained through latent weights."""
