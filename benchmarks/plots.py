@@ -223,8 +223,46 @@ def biper() -> None:
     print(file)
 
 
+def counter_current() -> None:
+    """What learning rules reach on MNIST, and how CCL's variants on digits go with the alignment of both networks."""
+    from matplotlib import pyplot
+
+    data: dict[str, Any] = json.loads((ROOT / "results" / "ccl.json").read_text(encoding="utf-8"))
+    cells = {(cell["table"], cell["row"], cell["column"]): cell for cell in data["cells"]}
+    figure, (rules, alignment) = pyplot.subplots(1, 2, figsize=(12, 4), layout="constrained")
+    names = [column for table, row, column in cells if (table, row) == ("perceptron", "mnist")]
+    for place, name in enumerate(names):
+        cell = cells["perceptron", "mnist", name]
+        values = list(cell["values"].values())
+        rules.plot(
+            values, [place] * len(values), "o", color="#1e6fb3", alpha=0.7, label="each seed" if not place else None
+        )
+        if cell["published"]:
+            label = "published: 100 epochs, all images" if not place else None
+            rules.plot([cell["published"]["mean"]], [place], "|", color="#b3541e", markersize=14, label=label)
+    rules.set_yticks(range(len(names)), names)
+    rules.invert_yaxis()
+    rules.set(xlabel="test accuracy, %", title="MNIST, 20 000 images, 10 epochs")
+    rules.legend(frameon=False)
+    for row in [row for table, row, column in cells if (table, column) == ("ablations", "accuracy")]:
+        x, y = (cells["ablations", row, column] for column in ("CKA", "accuracy"))
+        if x["n"]:
+            colour = "#b3541e" if "fixed" in row else "#1e6fb3"
+            alignment.errorbar(
+                x["mean"], y["mean"], y["std"], x["std"], fmt="o", color=colour, alpha=0.8, elinewidth=0.8
+            )
+            alignment.annotate(row, (x["mean"], y["mean"]), xytext=(4, 4), textcoords="offset points", fontsize=7)
+    alignment.set(xlabel="linear CKA of both networks, %", ylabel="test accuracy, %", title="CCL's variants on digits")
+    for axis in (rules, alignment):
+        axis.spines[["top", "right"]].set_visible(False)
+    file = ROOT / "methods" / "learning_rules" / "ccl" / "alignment.svg"
+    figure.savefig(file, metadata={"Date": None})
+    print(file)
+
+
 PLOTS = {
     "forwardgnn": forwardgnn,
+    "ccl": counter_current,
     "noprop": noprop,
     "synapse-adaptive-rule": crossbar,
     "fp16-mcu-odl": fp16_mcu_odl,

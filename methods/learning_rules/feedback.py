@@ -43,18 +43,11 @@ def set_affine_gradient(layer: nn.Linear, below: Tensor, delta: Tensor) -> None:
 
 
 @dataclass(kw_only=True, eq=False)
-class FeedbackRule(LearningRule):
-    """Layer l moves along -delta_l^T a_{l-1}; the output layer's delta is that of the mean cross-entropy.
-
-    With z_l = W_l a_{l-1} + b_l, a_l = f(z_l), p = softmax(z_L)::
-
-        e = (p - onehot(y)) / B,   delta_L = e,   delta_l = signal_l * f'(z_l)   for l < L
-
-    A rule says what signal_l [B, D_l] is.
-    """
+class FixedFeedback(LearningRule):
+    """A rule for affine layers with fixed random matrices, which are drawn with the network."""
 
     feedback_scale: PositiveFloat
-    """Fixed matrices are uniform in +-feedback_scale / sqrt(their number of columns that are summed over)."""
+    """Fixed matrices are uniform in +-feedback_scale / sqrt(their number of rows, which are summed over)."""
 
     def build(self, task: ImageClassification, run: Run) -> None:
         """The network, and the rule's fixed matrices.
@@ -70,13 +63,25 @@ class FeedbackRule(LearningRule):
         bound = self.feedback_scale * rows**-0.5
         return torch.empty_like(self.network.layers[0].weight[:1, :1]).new_empty(rows, columns).uniform_(-bound, bound)
 
-    def _widths(self) -> list[int]:
+    def widths(self) -> list[int]:
         """D_1, …, D_L."""
         return [layer.out_features for layer in self.network.layers]
 
     @abstractmethod
     def shapes(self) -> Sequence[tuple[int, int]]:
         """Of the fixed matrices, for layers 1, …, L-1: rows are summed over."""
+
+
+@dataclass(kw_only=True, eq=False)
+class FeedbackRule(FixedFeedback):
+    """Layer l moves along -delta_l^T a_{l-1}; the output layer's delta is that of the mean cross-entropy.
+
+    With z_l = W_l a_{l-1} + b_l, a_l = f(z_l), p = softmax(z_L)::
+
+        e = (p - onehot(y)) / B,   delta_L = e,   delta_l = signal_l * f'(z_l)   for l < L
+
+    A rule says what signal_l [B, D_l] is.
+    """
 
     @abstractmethod
     def signal(self, layer: int, error: Tensor, above: Tensor, target: Tensor) -> Tensor:
@@ -102,7 +107,7 @@ class FeedbackAlignment(FeedbackRule):
 
     def shapes(self) -> Sequence[tuple[int, int]]:
         """Those of W_2, …, W_L."""
-        widths = self._widths()
+        widths = self.widths()
         return list(zip(widths[1:], widths[:-1], strict=True))
 
     def signal(self, layer: int, error: Tensor, above: Tensor, target: Tensor) -> Tensor:
@@ -116,7 +121,7 @@ class DirectFeedbackAlignment(FeedbackRule):
 
     def shapes(self) -> Sequence[tuple[int, int]]:
         """From K to each hidden width."""
-        *hidden, classes = self._widths()
+        *hidden, classes = self.widths()
         return [(classes, width) for width in hidden]
 
     def signal(self, layer: int, error: Tensor, above: Tensor, target: Tensor) -> Tensor:

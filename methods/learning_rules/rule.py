@@ -8,11 +8,12 @@ from __future__ import annotations
 from abc import abstractmethod
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, ClassVar, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
+from torch.utils.flop_counter import FlopCounterMode
 
 from runner.contracts import Backbone, ImageClassification, ImageSplit, Method
 from runner.methods.ops.accuracy import accuracy
@@ -65,8 +66,8 @@ class Classifier(Method[ImageClassification]):
             scores = self.scores(task, "val")
             run.log(val_loss=functional.cross_entropy(scores, task.val_y), val_acc=accuracy(scores, task.val_y))
 
-    def optimizer_of(self, parameters: list[nn.Parameter]) -> torch.optim.Optimizer:
-        """The chosen optimiser of some parameters."""
+    def optimizer_of(self, parameters: list[nn.Parameter] | list[dict[str, Any]]) -> torch.optim.Optimizer:
+        """The chosen optimiser of some parameters, or groups of them."""
         shared = {"lr": self.lr, "weight_decay": self.weight_decay, "fused": True}
         if self.optimizer == "sgd":
             return torch.optim.SGD(parameters, momentum=self.momentum, **shared)
@@ -106,13 +107,23 @@ class LearningRule(Classifier):
     def set_gradients(self, x: Tensor, y: Tensor) -> Tensor:
         """Leave every parameter's update where the optimiser looks, for a batch [B, …] with classes [B]; the loss."""
 
+    def groups(self) -> list[dict[str, Any]]:
+        """Parameters that share a learning rate (``lr``, where it is not the rule's) and a limit of their norm."""
+        return [{"params": list(self.model.parameters())}]
+
+    def rate(self, epoch: int) -> float:
+        """What all learning rates are multiplied by in an epoch, counted from 1."""
+        return 1.0
+
     def fit(self, task: ImageClassification, run: Run) -> None:
         """One step a batch."""
-        parameters = list(self.model.parameters())
-        optimizer = self.optimizer_of(parameters)
+        optimizer = self.optimizer_of(self.groups())
+        rates = [group["lr"] for group in optimizer.param_groups]
         run.track(model=self.model, optimizer=optimizer)
         for epoch in self.validated_epochs(task, run):
             self.model.train()
+            for group, rate in zip(optimizer.param_groups, rates, strict=True):
+                group["lr"] = rate * self.rate(epoch)
             total = torch.zeros((), dtype=torch.float32, device=run.device)  # no number of an emulated format
             images = 0
             for x, y in minibatches(task, self.batch_size, run.generator, drop_last=self.drop_last):
@@ -120,7 +131,24 @@ class LearningRule(Classifier):
                 total += self.set_gradients(x, y).detach() * len(y)
                 images += len(y)
                 if self.clip is not None:
-                    nn.utils.clip_grad_norm_(parameters, self.clip)
+                    for group in optimizer.param_groups:
+                        nn.utils.clip_grad_norm_(group["params"], self.clip)
                 optimizer.step()
             run.log(loss=total / images)
             self.validate(task, run, epoch)
+
+    def evaluate(self, task: ImageClassification, run: Run) -> dict[str, float]:
+        """What a classifier gives, and ``training_flops``."""
+        return {**super().evaluate(task, run), "training_flops": self.training_flops(task)}
+
+    def training_flops(self, task: ImageClassification) -> float:
+        """Floating-point operations of one batch's ``set_gradients``, per image: of matrix products and convolutions.
+
+        A product and its sum count as two. It is counted, not estimated, on the first full batch.
+        """
+        x, y = task.train_x[: self.batch_size], task.train_y[: self.batch_size]
+        counter = FlopCounterMode(display=False)
+        with counter:
+            self.set_gradients(x, y)
+        self.model.zero_grad()
+        return counter.get_total_flops() / len(y)

@@ -5,19 +5,19 @@ Letters: B images, L layers, I and O widths of a layer.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from typing import Literal
 
 from torch import Tensor, nn
 
-from runner.contracts import Backbone
 from runner.methods.models.activations import ACTIVATIONS
+from runner.methods.models.layered import Layered, MirroredBackbone
 from runner.types import PositiveFloat, PositiveInt
 
 
 @dataclass(kw_only=True, eq=False)
-class Perceptron(Backbone):
+class Perceptron(MirroredBackbone):
     """Affine layers with one activation between them."""
 
     hidden: list[PositiveInt]
@@ -47,23 +47,28 @@ class Perceptron(Backbone):
         widths = [in_channels, *self.hidden, out_channels]
         return PerceptronNetwork([self.block(*pair) for pair in pairwise(widths)], self.activation)
 
+    def mirror(self, in_channels: int, out_channels: int) -> PerceptronNetwork:
+        """The same widths, the other way."""
+        return replace(self, hidden=self.hidden[::-1]).network(out_channels, in_channels)
 
-class PerceptronNetwork(nn.Module):
-    """a_0 = x, a_l = f(W_l a_{l-1} + b_l) for l < L, output W_L a_{L-1} + b_L."""
+
+class PerceptronNetwork(Layered):
+    """a_0 = x, a_l = f(W_l a_{l-1} + b_l) for l < L, output W_L a_{L-1} + b_L: [B, I] to [B, O]."""
 
     def __init__(self, layers: list[nn.Linear], activation: str) -> None:
         super().__init__()
         self.layers = nn.ModuleList(layers)
         self.activation = ACTIVATIONS[activation]
 
-    def forward(self, x: Tensor) -> Tensor:
-        """Logits [B, K] for images [B, …]."""
-        return self.trace(x)[-1]
+    def __len__(self) -> int:
+        """L."""
+        return len(self.layers)
 
-    def trace(self, x: Tensor) -> list[Tensor]:
-        """a_0 [B, I], …, a_{L-1}, and the logits [B, K]."""
-        outputs = [x.flatten(1)]
-        for layer in self.layers[:-1]:
-            outputs.append(self.activation.function(layer(outputs[-1])))
-        outputs.append(self.layers[-1](outputs[-1]))
-        return outputs
+    def enter(self, x: Tensor) -> Tensor:
+        """Images [B, …] as rows."""
+        return x.flatten(1)
+
+    def stage(self, place: int, below: Tensor) -> Tensor:
+        """A layer and its activation."""
+        z: Tensor = self.layers[place](below)
+        return z if place == len(self) - 1 else self.activation.function(z)

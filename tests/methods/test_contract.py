@@ -23,6 +23,9 @@ UNSET = "???"
 COSTS = ("_seconds", "_bytes")
 SMALL_GRAPH = ["dataset=file", "dataset.split=kfold"]
 SMALL_IMAGES = ["dataset=digits", "dataset.train_size=60", "dataset.val_size=30", "dataset.test_size=40"]
+SIDE_32 = ["dataset.pad=12"]
+"""Digits as large as the images that convolutional networks are made for."""
+CONVOLUTIONAL = ("cnn_pool", "autoencoder")
 METHODS = [name for name in registry.choices("method") if UNSET not in registry.read("method", name).values()]
 DATASETS = [name for name in registry.choices("dataset") if UNSET not in registry.read("dataset", name).values()]
 
@@ -42,7 +45,8 @@ def small(method: str, graph: Path) -> list[str]:
     """A command that makes the smallest run of a method."""
     tasks = registry.read("method", method)["_tasks_"]
     if "ImageClassification" in tasks:
-        data = SMALL_IMAGES
+        defaults = str(registry.read("method", method).get("defaults"))
+        data = [*SMALL_IMAGES, *(SIDE_32 if any(model in defaults for model in CONVOLUTIONAL) else [])]
     elif {"NodeClassification", "LinkPrediction"} & set(tasks):
         data = [*SMALL_GRAPH, f"dataset.path={graph}"]
     else:  # nothing is trained: what counts is a modelled target's cost

@@ -1,0 +1,1 @@
+"""Counter-current learning: two networks, one from inputs, one from targets, that teach each other by layers."""
