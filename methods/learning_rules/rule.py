@@ -148,7 +148,7 @@ class LearningRule(Classifier):
         """
         x, y = task.train_x[: self.batch_size], task.train_y[: self.batch_size]
         counter = FlopCounterMode(display=False)
-        with counter:
+        with torch.enable_grad(), counter:
             self.set_gradients(x, y)
         self.model.zero_grad()
         return counter.get_total_flops() / len(y)

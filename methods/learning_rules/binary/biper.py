@@ -47,6 +47,7 @@ class BiPer(StagedRule):
 
     def changed(self, network: nn.Module) -> nn.Module:
         """All but the first and last layer binary."""
+        self.current_tau = self.tau
         activations = PolynomialActivations() if self.activations == "binary" else nn.Identity()
         return binarised(network, SineWeights(self.omega, self.surrogate), activations, self.scale)
 
