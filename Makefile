@@ -37,7 +37,7 @@ bench: $(VENV)/.installed-dev
 	$(BIN)/python -m benchmarks
 
 $(VENV)/.installed: $(SOURCES)
-	@echo "setting up $(VENV) (once; some minutes, about 2 GB)"
+	@echo "setting up $(VENV) (once; some minutes; 3 GB, or 6 with the CUDA build of torch)"
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(INSTALL) --editable .
 	touch $@
