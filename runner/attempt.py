@@ -23,6 +23,8 @@ from runner.errors import StoreUnavailable
 from runner.store import trouble
 from runner.store.records import sqlite_path
 
+REMOVED = ".removed-"
+"""Begins the names of folders that are being deleted."""
 FLUSH_SECONDS = 1.0
 """A SIGKILL loses at most this much of the metrics."""
 
@@ -138,8 +140,11 @@ class Attempt:
         return lines
 
     def remove(self) -> None:
-        """Delete the folder."""
-        shutil.rmtree(self.folder, ignore_errors=True)
+        """Delete the folder; what a process that is killed in the middle leaves is swept by the next command."""
+        gone = self.folder.with_name(f"{REMOVED}{self.folder.name}")
+        with suppress(OSError):
+            self.folder.rename(gone)
+        shutil.rmtree(gone, ignore_errors=True)
 
 
 def folder_of(home: str, key: str) -> Path:
@@ -156,7 +161,7 @@ def _state(folder: Path) -> AttemptState | None:
 
 def pending(home: str) -> Iterator[Attempt]:
     """Attempts that no process is working on and that the store doesn't have as they are."""
-    for file in sorted((Path(home) / "attempts").glob("*/attempt.json")):
+    for file in sorted((Path(home) / "attempts").glob("[!.]*/attempt.json")):
         state = _state(file.parent)
         if state is None or state.recorded:
             continue
@@ -169,9 +174,17 @@ def pending(home: str) -> Iterator[Attempt]:
             continue
 
 
+def sweep_removed(home: str) -> None:
+    """Delete what is left of attempts that were being removed when their process was killed."""
+    for folder in (Path(home) / "attempts").glob(f"{REMOVED}*"):
+        shutil.rmtree(folder, ignore_errors=True)
+
+
 def unreadable(home: str) -> list[Path]:
     """Folders of attempts whose ``attempt.json`` can't be read."""
-    return [file.parent for file in sorted((Path(home) / "attempts").glob("*/attempt.json")) if not _state(file.parent)]
+    return [
+        file.parent for file in sorted((Path(home) / "attempts").glob("[!.]*/attempt.json")) if not _state(file.parent)
+    ]
 
 
 def set_aside(folder: Path) -> Path:

@@ -85,6 +85,7 @@ def look_after_store(config: dict[str, Any], say: Say) -> None:
     from runner import attempt
 
     home = config["home"]
+    attempt.sweep_removed(home)
     for folder in attempt.unreadable(home):
         try:
             say(f"an attempt that can't be read is set aside in {attempt.set_aside(folder)}")

@@ -12,7 +12,7 @@ from omegaconf import OmegaConf
 
 from runner import code_fingerprint, registry, schema
 from runner.compose import COMPOSING, CONFIG_NAME, Composed, bad_input, compose
-from runner.errors import BadInput
+from runner.errors import BadInput, DataUnavailable, RunnerError
 from runner.identity import Identity, differences, identify
 from runner.store.records import KIND_TAG, Record, Records, uri_of
 
@@ -61,7 +61,13 @@ def identify_run(composed: Composed) -> Identity:
 
 
 def _content_fingerprint(section: dict[str, Any], task: str) -> str:
-    return str(registry.build(section).load(task).fingerprint)
+    try:
+        return str(registry.build(section).load(task).fingerprint)
+    except (RunnerError, MemoryError):
+        raise
+    except Exception as error:  # a dataset of the user's own may raise anything
+        reason = f"{type(error).__name__}: {error}"
+        raise DataUnavailable(f"the dataset can't be read: {reason}; check dataset.…=") from error
 
 
 def expanded(overrides: Sequence[str]) -> list[str]:

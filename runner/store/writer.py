@@ -99,7 +99,7 @@ def upload(attempt: Attempt) -> float:
         client = connect(state.uri)
         for batch in batches(_metrics(lines[state.uploaded :]), METRIC_BATCH):
             client.log_batch(state.run_id, metrics=batch)
-    state.uploaded = len(lines)
+    state.uploaded = max(state.uploaded, len(lines))  # a resumed attempt writes lines again that the store has
     attempt.save()
     return time.perf_counter() - begun
 
