@@ -181,6 +181,10 @@ def test_embeddings(kind: str, dim: int, learned: bool) -> None:
         torch.testing.assert_close(embedding.W @ embedding.W.T, torch.eye(CLASSES))
     z = torch.randn(9, dim)
     assert torch.equal(embedding.nearness(z).argmax(1), torch.cdist(z, embedding.W).argmin(1))
+    rows = embedding.W.detach()
+    assert embedding.gap() == pytest.approx(
+        min(float((a - b).norm()) for a, b in itertools.combinations(rows, 2)), rel=1e-5
+    )
 
 
 @pytest.mark.parametrize("kind", ["one_hot", "learned", "prototype"])

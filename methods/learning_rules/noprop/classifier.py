@@ -149,12 +149,13 @@ class NoProp(Classifier):
         """``test_acc``, and likewise for the other splits, as means over the walks.
 
         Beside the head's, ``test_acc_nearest`` is the accuracy of the nearest embedding, where walks have steps of
-        their own ``test_acc_nearest/block1``, …; ``test_acc_walks_std`` is the deviation between walks.
+        their own ``test_acc_nearest/block1``, …; ``test_acc_walks_std`` is the deviation between walks;
+        ``embedding_gap`` the distance of the two classes whose embeddings are nearest.
         """
         metrics = self._tested(task, "test", run) | {"train_acc": self._tested(task, "train")["train_acc"]}
         if len(task.val_y):
             metrics["val_acc"] = self._tested(task, "val")["val_acc"]
-        return metrics
+        return metrics | {"embedding_gap": self.network.embedding.gap()}
 
     @torch.no_grad()
     def _tested(self, task: ImageClassification, split: ImageSplit, run: Run | None = None) -> dict[str, float]:

@@ -52,6 +52,11 @@ class LabelEmbedding(nn.Module):
         """-||z - u_k||^2, up to a term that is the same for all k: [B, K] for z [B, D]."""
         return 2 * z @ self.W.T - self.W.square().sum(1)
 
+    @torch.no_grad()
+    def gap(self) -> float:
+        """Of any two classes the smallest ||u_j - u_k||; 0 for a single class."""
+        return float(torch.pdist(self.W).min()) if len(self.W) > 1 else 0.0
+
 
 def noised(u: Tensor, abar: Tensor) -> Tensor:
     """A draw from N(sqrt(abar) u, (1 - abar) I), for u [B, D] and abar a scalar or [B, 1]."""
