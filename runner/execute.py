@@ -194,6 +194,7 @@ def _make_run(
         snapshot_every=config["checkpoint"]["every"],
         upload=lambda: upload_quietly(attempt),
         upload_every=config["tracking"]["upload_every"],
+        saved_bytes=hardware.saved_bytes,
         watch=watchers.epoch if watchers else None,
     )
     run = Run(

@@ -23,7 +23,7 @@ from torch import nn
 
 from runner.attempt import Attempt
 from runner.errors import CorruptData, Diverged
-from runner.hardware.activations import SavedActivations
+from runner.hardware.activations import SavedActivations, storage_bytes
 from runner.progress import Progress
 from runner.state_files import load_whole, misfit, save_whole
 
@@ -89,10 +89,12 @@ class Loops:
         snapshot_every: float,
         upload: Callable[[], object],
         upload_every: float,
+        saved_bytes: Callable[[torch.Tensor], int] = storage_bytes,
         watch: Callable[[str, int, int, dict[str, float]], object] | None = None,
     ) -> None:
         """``limit``: most epochs of a loop; ``time_budget``, ``snapshot_every``, ``upload_every``: seconds.
 
+        ``saved_bytes``: what the hardware would hold for a tensor's storage.
         ``watch`` is told of each epoch's end: loop, epoch, most epochs, metrics of the epoch.
         """
         self._attempt = attempt
@@ -103,6 +105,7 @@ class Loops:
         self._snapshot_every = snapshot_every
         self._upload = upload
         self._upload_every = upload_every
+        self._saved_bytes = saved_bytes
         self._watch = watch
         self._tracked: dict[str, Stateful] = {}
         self._names: list[str] = []
@@ -191,7 +194,7 @@ class Loops:
                 self._latest = {}
                 epoch = Epoch(state.epoch, state.epoch % every == 0)
                 if epoch == 1:
-                    measured = SavedActivations()
+                    measured = SavedActivations(self._saved_bytes)
                     with measured:
                         yield epoch
                 else:

@@ -77,6 +77,15 @@ class Run:
         """A module of the method's own making, on the device."""
         return self._hardware.adapt(module)
 
+    def step_cost(self, step: Callable[[], object], model: nn.Module) -> dict[str, float]:
+        """What the hardware's model says of a training step of one sample; empty on a real device.
+
+        Args:
+            step: makes it, up to the gradients.
+            model: what it trains.
+        """
+        return self._hardware.step_cost(step, model)
+
     def track(self, **objects: Stateful) -> None:
         """Name the modules and optimisers of the next loop: what it snapshots, and restores to the best state."""
         self._loops.track(**objects)

@@ -138,8 +138,12 @@ class LearningRule(Classifier):
             self.validate(task, run, epoch)
 
     def evaluate(self, task: ImageClassification, run: Run) -> dict[str, float]:
-        """What a classifier gives, and ``training_flops``."""
-        return {**super().evaluate(task, run), "training_flops": self.training_flops(task)}
+        """What a classifier gives, ``training_flops``, and what a modelled target says of a step of one image."""
+        metrics = {**super().evaluate(task, run), "training_flops": self.training_flops(task)}
+        if not self.drop_last:  # else a step needs more than one image
+            metrics |= run.step_cost(lambda: self.set_gradients(task.train_x[:1], task.train_y[:1]), self.model)
+            self.model.zero_grad()
+        return metrics
 
     def training_flops(self, task: ImageClassification) -> float:
         """Floating-point operations of one batch's ``set_gradients``, per image: of matrix products and convolutions.

@@ -7,6 +7,7 @@ an activation: it is a parameter, the task's data or a layer's fixed input; thes
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from types import TracebackType
 from typing import Self
 
@@ -17,10 +18,17 @@ from torch.optim.optimizer import register_optimizer_step_post_hook
 EPOCHS_TO_SETTLE = 2
 
 
+def storage_bytes(tensor: torch.Tensor) -> int:
+    """Of all of a tensor's storage, as it lies in memory here."""
+    return tensor.untyped_storage().nbytes()
+
+
 class SavedActivations:
     """Context manager around the measured epoch; ``settle`` after it and after each later one."""
 
-    def __init__(self) -> None:
+    def __init__(self, size: Callable[[torch.Tensor], int] = storage_bytes) -> None:
+        """``size``: bytes that the target would hold for all of a tensor's storage."""
+        self._size = size
         self._steps: list[dict[int, tuple[StorageWeakRef, int]]] = [{}]
         self._parameters: set[int] = set()
         self._hooks = torch.autograd.graph.saved_tensors_hooks(self._saved, lambda tensor: tensor)
@@ -70,6 +78,6 @@ class SavedActivations:
     def _note(self, tensor: torch.Tensor, parameter: bool) -> None:
         storage = tensor.untyped_storage()
         reference = StorageWeakRef(storage)  # type: ignore[no-untyped-call]
-        self._steps[-1].setdefault(reference.cdata, (reference, storage.nbytes()))
+        self._steps[-1].setdefault(reference.cdata, (reference, self._size(tensor)))
         if parameter or (tensor.is_leaf and tensor.requires_grad):
             self._parameters.add(reference.cdata)

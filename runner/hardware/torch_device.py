@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Literal, TypeVar
@@ -15,6 +15,7 @@ from torch import nn
 
 from runner.errors import BadInput
 from runner.hardware import memory
+from runner.hardware.activations import storage_bytes
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -89,6 +90,17 @@ class TorchDevice:
     def adapt(self, module: Module) -> Module:
         """Move a freshly built module here."""
         return module.to(device=self.torch_device, dtype=self.dtype)
+
+    def saved_bytes(self, tensor: torch.Tensor) -> int:
+        """Bytes that the target holds for all of a tensor's storage."""
+        return storage_bytes(tensor)
+
+    def step_cost(self, step: Callable[[], object], model: nn.Module) -> dict[str, float]:
+        """What a training step of one sample costs on a modelled target, from the operations that ``step`` asks for.
+
+        A real device models nothing, and doesn't make the step.
+        """
+        return {}
 
     def cost(self, model: nn.Module, task: Task) -> dict[str, float]:
         """What a finished model costs on a modelled target (cycles, energy, …); a real device has nothing to model."""

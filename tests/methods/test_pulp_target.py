@@ -37,6 +37,41 @@ def test_learning_rules_train_in_sixteen_bits(method: str, cli: Cli) -> None:
     assert found["milliseconds"] == pytest.approx(found["cycles"] / 370e3)
 
 
+@pytest.mark.parametrize(
+    "line",
+    [
+        ["model=perceptron", "model.hidden=[32,24]", "model.activation=relu"],
+        ["model=cnn_pool", "model.channels=[4,6,8]"],
+    ],
+)
+def test_a_watched_step_of_back_propagation_costs_what_the_network_says(line: list[str], cli: Cli) -> None:
+    """Two ways to the same figure: the products that were made, and the layers of the network."""
+    found = metrics(cli, "method=backprop_image", "dataset=digits", *line, "method.epochs=1")
+    assert found["training_macs"] == found["macs"]
+    assert found["training_cycles"] == pytest.approx(found["cycles"] - 20 * 10, rel=1e-12)  # less the loss
+
+
+def test_rules_are_priced_by_their_own_products(cli: Cli) -> None:
+    layers = [(64, 32), (32, 24), (24, 10)]
+    up = sum(inputs * outputs for inputs, outputs in layers)
+    found = {
+        rule: metrics(cli, f"method={rule}", "dataset=digits", "model.hidden=[32,24]", "method.epochs=1")
+        for rule in ("backprop_image", "fa", "dfa", "pepita_image")
+    }
+    assert found["fa"]["training_macs"] == found["backprop_image"]["training_macs"] == 2 * up + 32 * 24 + 24 * 10
+    assert found["fa"]["training_cycles"] < found["backprop_image"]["training_cycles"]  # no weights to transpose
+    assert found["dfa"]["training_macs"] == 2 * up + (32 + 24) * 10
+    # up, the error onto the image, up again but for the last layer, weight gradients
+    assert found["pepita_image"]["training_macs"] == 3 * up + 64 * 10 - 24 * 10
+
+
+def test_activations_are_counted_in_numbers_of_the_target(cli: Cli) -> None:
+    line = ["method=backprop_image", "dataset=digits", "model.hidden=[32]", "method.epochs=3"]
+    half = metrics(cli, *line)["saved_activation_bytes"]
+    whole = metrics(cli, *line, "hardware.numerics=float32")["saved_activation_bytes"]
+    assert 1.5 < whole / half <= 2  # classes and masks are no numbers
+
+
 def test_fewer_bits_lose_more_updates(cli: Cli) -> None:
     lost, right = {}, {}
     for numerics in ("float32", "binary16", "bfloat16"):

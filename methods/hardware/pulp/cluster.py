@@ -172,9 +172,16 @@ class Cluster:
         Raises:
             RunFailed: not even the smallest tile fits L1.
         """
-        make = self._depthwise if layer.kind == "depthwise" else self._dense
         steps = STEPS if self.input_gradient_of_first or not first else STEPS[:2]
-        return {step: make(layer, step) for step in steps}
+        return {step: self.pass_cost(layer, step) for step in steps}
+
+    def pass_cost(self, layer: Layer, step: Step) -> Cost:
+        """One pass of a layer.
+
+        Raises:
+            RunFailed: not even the smallest tile fits L1.
+        """
+        return (self._depthwise if layer.kind == "depthwise" else self._dense)(layer, step)
 
     def im2row_bytes(self, layer: Layer) -> int:
         """The whole buffer of FW: HoWo CiKhKw numbers."""
@@ -338,7 +345,11 @@ class Cluster:
 
     def update_cycles(self, found: Sequence[Layer]) -> float:
         """SGD over all parameters of the layers, one piece of work a layer."""
-        return sum(self.sgd * layer.parameters / self.cores + self.fork for layer in found)
+        return sum(self.update(layer.parameters) for layer in found)
+
+    def update(self, parameters: int) -> float:
+        """Cycles of SGD over so many parameters."""
+        return self.sgd * parameters / self.cores + self.fork
 
     def loss_cycles(self, last: Layer) -> float:
         """Of the network's outputs."""

@@ -81,24 +81,55 @@ def layers(model: nn.Module, sample: Tensor) -> list[Layer]:
 def _layer(name: str, module: nn.Module, given: Tensor, result: Tensor) -> Layer:
     parameters = sum(parameter.numel() for parameter in module.parameters())
     if isinstance(module, nn.Linear):
-        places = (result.numel() // module.out_features, 1)
-        return Layer(
-            name=name,
-            kind="linear",
-            inputs=module.in_features,
-            outputs=module.out_features,
-            window=(1, 1),
-            stride=(1, 1),
-            padded=False,
-            size_in=places,
-            size_out=places,
-            parameters=parameters,
-        )
+        positions = result.numel() // module.out_features
+        return linear(name, module.in_features, module.out_features, positions, parameters)
     if not isinstance(module, nn.Conv1d | nn.Conv2d):
         raise RunFailed(f"layer '{name}': no linear layer and no convolution of one or two dimensions")
     window, stride, padding = (_pair(value) for value in (module.kernel_size, module.stride, module.padding))
     padded = module.padding == "same" or any(padding)
-    groups, inputs, outputs = module.groups, module.in_channels, module.out_channels
+    return convolution(
+        name=name,
+        channels=(module.in_channels, module.out_channels),
+        groups=module.groups,
+        window=window,
+        stride=stride,
+        padded=padded,
+        size_in=size(given),
+        size_out=size(result),
+        parameters=parameters,
+    )
+
+
+def linear(name: str, inputs: int, outputs: int, positions: int, parameters: int) -> Layer:
+    """An affine map of so many numbers to so many, at each of the positions."""
+    return Layer(
+        name=name,
+        kind="linear",
+        inputs=inputs,
+        outputs=outputs,
+        window=(1, 1),
+        stride=(1, 1),
+        padded=False,
+        size_in=(positions, 1),
+        size_out=(positions, 1),
+        parameters=parameters,
+    )
+
+
+def convolution(
+    *,
+    name: str,
+    channels: tuple[int, int],
+    groups: int,
+    window: tuple[int, int],
+    stride: tuple[int, int],
+    padded: bool,
+    size_in: tuple[int, int],
+    size_out: tuple[int, int],
+    parameters: int,
+) -> Layer:
+    """Of all ``channels`` in and out, in so many groups."""
+    inputs, outputs = channels
     kind: Kind = "convolution"
     if groups > 1 and groups == inputs == outputs:
         kind, groups, outputs = "depthwise", 1, 1
@@ -112,8 +143,8 @@ def _layer(name: str, module: nn.Module, given: Tensor, result: Tensor) -> Layer
         window=window,
         stride=stride,
         padded=padded,
-        size_in=_size(given),
-        size_out=_size(result),
+        size_in=size_in,
+        size_out=size_out,
         parameters=parameters,
         groups=groups,
     )
@@ -125,5 +156,6 @@ def _pair(value: object) -> tuple[int, int]:
     return (value[0], value[1]) if len(value) == 2 else (value[0], 0 if value[0] == 0 else 1)
 
 
-def _size(image: Tensor) -> tuple[int, int]:
+def size(image: Tensor) -> tuple[int, int]:
+    """Positions of a tensor [1, channels, …], as two sides."""
     return (image.shape[-2], image.shape[-1]) if image.dim() == 4 else (image.shape[-1], 1)

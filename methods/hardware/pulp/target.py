@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -17,6 +17,7 @@ from runner.methods.hardware.pulp.arithmetic import Arithmetic
 from runner.methods.hardware.pulp.cluster import STEPS, Cluster
 from runner.methods.hardware.pulp.formats import FORMATS
 from runner.methods.hardware.pulp.layers import layers
+from runner.methods.hardware.pulp.observed import Observed, trained_layers
 
 if TYPE_CHECKING:
     from runner.contracts import Task
@@ -59,6 +60,25 @@ class Pulp(Cluster, TorchDevice):
         """``lost_updates`` beside the machine's own costs: absent where no optimiser stepped in this process."""
         share = self._updates.share
         return super().measure() | ({} if share is None else {"lost_updates": share})
+
+    def saved_bytes(self, tensor: Tensor) -> int:
+        """Emulated numbers have 16 bits there."""
+        held = super().saved_bytes(tensor)
+        return held // tensor.element_size() * self.item if tensor.dtype is self.dtype else held
+
+    def step_cost(self, step: Callable[[], object], model: nn.Module) -> dict[str, float]:
+        """``training_cycles`` and ``training_macs`` of a step of one sample, by the products that its rule makes.
+
+        Layers are updated by SGD. The loss and all that works number by number cost nothing here, as in ``cost``.
+
+        Raises:
+            RunFailed: a product doesn't fit L1.
+        """
+        with self._arithmetic.paused() if self._arithmetic else nullcontext(), Observed(model) as seen:
+            step()
+        parts = [self.pass_cost(layer, kind) for layer, kind in seen.work]
+        cycles = sum(part.cycles for part in parts) + sum(map(self.update, trained_layers(model)))
+        return {"training_cycles": cycles, "training_macs": sum(part.macs for part in parts)}
 
     def cost(self, model: nn.Module, task: Task) -> dict[str, float]:
         """One step of back-propagation with one sample, whatever the run itself did.
