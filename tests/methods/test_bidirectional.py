@@ -17,7 +17,7 @@ from runner.errors import BadInput
 from runner.loops import Epoch
 from runner.methods.learning_rules.bidirectional.bl import Bidirectional
 from runner.methods.learning_rules.bidirectional.han import HybridAdversarial
-from runner.methods.learning_rules.bidirectional.network import SharedAffine, SharedConvolution, Undirected
+from runner.methods.learning_rules.bidirectional.network import Layout, SharedAffine, SharedConvolution, Undirected
 from runner.methods.learning_rules.bidirectional.shared import SharedWeights, in_unit_range
 
 SHARED: dict[str, Any] = {
@@ -114,7 +114,7 @@ def undirected(**changes: Any) -> Undirected:
         "convolutions": [],
         "hidden": [6],
     }
-    return Undirected((1, 8, 8), outputs=CLASSES, **(values | changes))
+    return Undirected((1, 8, 8), CLASSES, Layout(**(values | changes)))
 
 
 @given(

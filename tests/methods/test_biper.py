@@ -27,7 +27,7 @@ from runner.methods.learning_rules.binary.quantisers import (
     sgn,
     shift,
 )
-from runner.methods.learning_rules.binary.rule import SignFlips, scheduled
+from runner.methods.learning_rules.binary.rule import SignFlips, Stage, scheduled
 from runner.methods.models.binary_resnet import BinaryResNet
 from runner.methods.models.perceptron import Perceptron
 from runner.methods.models.vgg_small import VggSmall
@@ -276,6 +276,43 @@ def test_stage_one_is_the_sine_network() -> None:
     assert set(layer.weights(layer.latent)[0].unique().tolist()) == {-1.0, 1.0}
 
 
+def test_stage_two_goes_on_from_stage_one_with_a_fresh_optimiser_and_its_own_values() -> None:
+    """Weights, alpha and batch norm's statistics are carried over; momentum, learning rate, tau, decay are not."""
+    rule, seen = built(stage2_weight_decay=5e-4), {}
+
+    def train(task: object, run: object, stage: Stage) -> None:
+        state = {name: value.clone() for name, value in rule.model.state_dict().items()}
+        kinds = {layer.weights.binary for layer in binary_layers(rule.model)}
+        seen[stage.name] = (stage, state, kinds, rule.first_tau, rule.last_tau)
+        with torch.no_grad():
+            for value in rule.model.state_dict().values():
+                value.add_(1)
+
+    rule.train = train  # type: ignore[method-assign]
+    rule._between = lambda *_: None  # type: ignore[method-assign]
+    rule.fit(None, SimpleNamespace(log=lambda **_: None))  # type: ignore[arg-type]
+    one, two = seen["stage1"], seen["stage2"]
+    assert one[0] == Stage("stage1", 2, 0.1, 1e-4)
+    assert two[0] == Stage("stage2", 1, 0.02, 5e-4)
+    assert (one[2:], two[2:]) == (({False}, 0.037, 0.037), ({True}, 0.0468, 0.0468))
+    assert all(torch.equal(value, one[1][name] + 1) for name, value in two[1].items())
+
+
+def test_each_stage_has_an_optimiser_of_its_own() -> None:
+    """With the stage's weight decay on every parameter, alpha and batch norm included."""
+    rule, tracked = built(), []
+    run = SimpleNamespace(track=lambda **objects: tracked.append(objects["optimizer"]), epochs=lambda *_, **__: ())
+    task = SimpleNamespace(val_y=())
+    for stage in (Stage("stage1", 2, 0.1, 1e-4), Stage("stage2", 1, 0.02, 5e-4)):
+        rule.train(task, run, stage)  # type: ignore[arg-type]
+    first, second = tracked
+    assert first is not second
+    assert not second.state
+    (group,) = second.param_groups
+    assert group["weight_decay"] == 5e-4
+    assert len(group["params"]) == len(list(rule.model.parameters()))
+
+
 def test_a_batch_of_one_image_is_refused() -> None:
     with pytest.raises(BadInput, match="batch_size=9"):
         built(images=25)
@@ -318,6 +355,8 @@ def test_a_run_of_two_stages_tells_of_both(cli: Any, tmp_path: Path) -> None:
     )
     assert (metrics["epochs/stage1"], metrics["epochs/stage2"]) == (2, 1)
     assert metrics["sign_flips"] >= metrics["stage2/sign_flips"]
+    assert metrics["stage1/lr"] == pytest.approx(0.1 / 2)  # the second of two epochs
+    assert metrics["stage2/lr"] == pytest.approx(0.02)
     assert 0 < metrics["quantisation_error"] < 0.25
     for x in ("0.1", "0.3", "1", "2", "5"):
         assert abs(metrics[f"laplace_error/{x}"] - 1) < 0.02
@@ -338,6 +377,14 @@ def test_a_run_of_two_stages_tells_of_both(cli: Any, tmp_path: Path) -> None:
 def test_every_option_runs(line: list[str], cli: Any) -> None:
     result = cli("method=biper", *DIGITS, "limit=1", "dataset.train_size=200", "dataset.val_size=100", *line)
     assert result.status == 0, result.err
+
+
+@pytest.mark.parametrize("method", ["biper", "irnet"])
+def test_a_binary_layer_of_one_input_is_refused_in_a_line(method: str, cli: Any) -> None:
+    result = cli(f"method={method}", *DIGITS, "model=perceptron", "model.hidden=[8,1,8]")
+    assert result.status == 2
+    assert "model.hidden=" in result.err
+    assert "Traceback" not in result.err
 
 
 def test_a_network_without_a_binary_layer_is_refused_in_a_line(cli: Any) -> None:

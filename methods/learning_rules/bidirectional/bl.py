@@ -12,6 +12,7 @@ from torch.nn import functional
 
 from runner.contracts import ImageClassification
 from runner.loops import Stateful
+from runner.methods.learning_rules.bidirectional.network import Undirected
 from runner.methods.learning_rules.bidirectional.shared import SharedWeights
 from runner.types import NonNegativeFloat, PositiveFloat
 
@@ -33,7 +34,7 @@ class Bidirectional(SharedWeights):
 
     def build(self, task: ImageClassification, run: Run) -> None:
         """The network."""
-        self.model = run.adapt(self.network(task, batch_norm=False))
+        self.model = run.adapt(Undirected(task.shape, task.num_classes, self.layout(batch_norm=False)))
 
     def prepare(self, task: ImageClassification, run: Run) -> dict[str, Stateful]:
         """The generator's Adam."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
@@ -12,7 +13,7 @@ from torch.nn import functional
 from runner.contracts import ImageClassification
 from runner.errors import BadInput
 from runner.loops import Stateful
-from runner.methods.learning_rules.bidirectional.network import Upward
+from runner.methods.learning_rules.bidirectional.network import Undirected, Upward
 from runner.methods.learning_rules.bidirectional.shared import SharedWeights
 from runner.types import PositiveFloat
 
@@ -46,17 +47,10 @@ class HybridAdversarial(SharedWeights):
         """
         if self.batch_norm and self.batch_size == 1:
             raise BadInput("method.batch_norm=true takes statistics of a batch: method.batch_size=2 or more")
-        self.model = run.adapt(self.network(task, batch_norm=self.batch_norm))
-        discriminator = Upward(
-            task.shape,
-            self.convolutions,
-            self.hidden,
-            1,
-            activation=self.conv_activation if self.convolutions else self.activation,
-            conv_activation=self.conv_activation,
-            batch_norm=self.batch_norm,
-            init_std=self.init_std,
-        )
+        layout = self.layout(batch_norm=self.batch_norm)
+        self.model = run.adapt(Undirected(task.shape, task.num_classes, layout))
+        behind_affine = self.conv_activation if self.convolutions else self.activation
+        discriminator = Upward(task.shape, 1, dataclasses.replace(layout, activation=behind_affine))
         self.discriminator = run.adapt(discriminator)
         for module in (*self.model.modules(), *self.discriminator.modules()):
             if isinstance(module, nn.BatchNorm1d | nn.BatchNorm2d):

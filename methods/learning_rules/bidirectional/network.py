@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 from abc import abstractmethod
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from typing import Literal
 
 import torch
@@ -113,32 +114,29 @@ class After(nn.Module):
         return self.function(normalised)
 
 
+@dataclass(frozen=True, kw_only=True)
+class Layout:
+    """Of what layers a network consists, from the image on, but for the last one's width."""
+
+    convolutions: Sequence[Sequence[int]]
+    """Of each its kernel's side, channels and stride."""
+    hidden: Sequence[int]
+    """Widths of the affine layers that follow."""
+    activation: ActivationName
+    """Behind hidden affine layers; downwards, behind every layer but the last."""
+    conv_activation: ActivationName
+    """Upwards, behind convolutions."""
+    batch_norm: bool
+    """Upwards behind all convolutions but the first, downwards behind affine layers but the last."""
+    init_std: float | None
+    """Weights are normal with this deviation, truncated at two of them; None: sqrt(2 / fan-in)."""
+
+
 class Upward(nn.Module):
     """a_0 = x, a_l = f(A_l a_{l-1} + b_l), the last one without f."""
 
-    def __init__(
-        self,
-        shape: Shape,
-        convolutions: Sequence[Sequence[int]],
-        hidden: Sequence[int],
-        outputs: int,
-        *,
-        activation: ActivationName,
-        conv_activation: ActivationName,
-        batch_norm: bool,
-        init_std: float | None,
-    ) -> None:
-        """Layers from the image on.
-
-        Args:
-            shape: (C, H, W).
-            convolutions: of each its kernel's side, channels and stride.
-            hidden: widths of the affine layers that follow.
-            outputs: width of the last one.
-            activation: behind hidden affine layers.
-            conv_activation: behind convolutions.
-            batch_norm: behind all convolutions but the first.
-            init_std: weights are normal with this deviation, truncated at two of them; None: sqrt(2 / fan-in).
+    def __init__(self, shape: Shape, outputs: int, layout: Layout) -> None:
+        """For images of ``shape`` (C, H, W).
 
         Raises:
             BadInput: a convolution isn't three numbers.
@@ -146,22 +144,22 @@ class Upward(nn.Module):
         super().__init__()
         layers: list[SharedMap] = []
         after: list[After] = []
-        for numbers in convolutions:
+        for numbers in layout.convolutions:
             if len(numbers) != 3:
                 raise BadInput(f"method.convolutions: {list(numbers)} should be [kernel, channels, stride]")
             kernel, channels, stride = numbers
             layers.append(SharedConvolution(shape, channels, kernel, stride))
-            normalised = batch_norm and len(layers) > 1
+            normalised = layout.batch_norm and len(layers) > 1
             shape = layers[-1].above
-            after.append(After(shape, conv_activation, normalised=normalised, by_channel=True))
-        for width in hidden:
+            after.append(After(shape, layout.conv_activation, normalised=normalised, by_channel=True))
+        for width in layout.hidden:
             layers.append(SharedAffine(shape, width))
             shape = (width,)
-            after.append(After(shape, activation))
+            after.append(After(shape, layout.activation))
         layers.append(SharedAffine(shape, outputs))
         after.append(After((outputs,), "none"))
         for layer in layers:
-            std = (2 / layer.weight[0].numel()) ** 0.5 if init_std is None else init_std
+            std = (2 / layer.weight[0].numel()) ** 0.5 if layout.init_std is None else layout.init_std
             nn.init.trunc_normal_(layer.weight, std=std, a=-2 * std, b=2 * std)
         self.layers = nn.ModuleList(layers)
         self.after_up = nn.ModuleList(after)
@@ -179,36 +177,15 @@ class Undirected(Upward):
     Biases, and the parameters and statistics of batch normalisation, are each direction's own.
     """
 
-    def __init__(
-        self,
-        shape: Shape,
-        convolutions: Sequence[Sequence[int]],
-        hidden: Sequence[int],
-        outputs: int,
-        *,
-        activation: ActivationName,
-        conv_activation: ActivationName,
-        batch_norm: bool,
-        init_std: float | None,
-    ) -> None:
-        """As ``Upward``; downwards ``activation`` is everywhere, and normalised is what affine layers give."""
-        super().__init__(
-            shape,
-            convolutions,
-            hidden,
-            outputs,
-            activation=activation,
-            conv_activation=conv_activation,
-            batch_norm=batch_norm,
-            init_std=init_std,
-        )
+    def __init__(self, shape: Shape, outputs: int, layout: Layout) -> None:
+        """As ``Upward``."""
+        super().__init__(shape, outputs, layout)
         after = []
         for place, layer in enumerate(self.layers):
-            name = activation if place else "none"
+            name = layout.activation if place else "none"
             affine = isinstance(layer, SharedAffine)
-            after.append(
-                After(layer.below, name, normalised=batch_norm and affine and place > 0, by_channel=not affine)
-            )
+            normalised = layout.batch_norm and affine and place > 0
+            after.append(After(layer.below, name, normalised=normalised, by_channel=not affine))
         self.after_down = nn.ModuleList(after)
 
     def generate(self, y: Tensor) -> Tensor:

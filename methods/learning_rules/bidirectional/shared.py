@@ -19,7 +19,7 @@ from torch.nn import functional
 from runner.contracts import ImageClassification, Method
 from runner.errors import BadInput
 from runner.loops import Stateful
-from runner.methods.learning_rules.bidirectional.network import Undirected
+from runner.methods.learning_rules.bidirectional.network import Layout, Undirected
 from runner.methods.learning_rules.rule import EVALUATED_AT_ONCE
 from runner.methods.ops.accuracy import accuracy
 from runner.methods.ops.attacks import fgsm, pgd, white_noise
@@ -76,13 +76,11 @@ class SharedWeights(Method[ImageClassification]):
     pgd_images: PositiveInt
     """Of the test images the first so many."""
 
-    def network(self, task: ImageClassification, *, batch_norm: bool) -> Undirected:
-        """The undirected network for a task's images and classes."""
-        return Undirected(
-            task.shape,
-            self.convolutions,
-            self.hidden,
-            task.num_classes,
+    def layout(self, *, batch_norm: bool) -> Layout:
+        """The network's layers."""
+        return Layout(
+            convolutions=self.convolutions,
+            hidden=self.hidden,
             activation=self.activation,
             conv_activation=self.conv_activation,
             batch_norm=batch_norm,

@@ -77,7 +77,7 @@ def binarised(network: nn.Module, weights: WeightQuantiser, activations: nn.Modu
     """The network, changed in place: all convolutions and affine maps but the first and the last are binary.
 
     Raises:
-        BadInput: there is none between the first and the last.
+        BadInput: there is none between the first and the last, or one has a single input, which has no deviation.
     """
     layers = [(name, layer) for name, layer in network.named_modules() if isinstance(layer, nn.Conv2d | nn.Linear)]
     if len(layers) < 3:
@@ -86,6 +86,10 @@ def binarised(network: nn.Module, weights: WeightQuantiser, activations: nn.Modu
             "three to have a binary one: for example model.hidden=[64,64]"
         )
     for name, layer in layers[1:-1]:
+        if layer.weight[0].numel() == 1:
+            raise BadInput(
+                f"the binary layer '{name}' has one input, which has no deviation; two or more: model.hidden=[64,64]"
+            )
         network.set_submodule(name, BinaryLayer(layer, copy.deepcopy(weights), copy.deepcopy(activations), scale))
     return network
 
