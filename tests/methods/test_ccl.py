@@ -168,6 +168,35 @@ def test_meeting_is_the_formula_written_out() -> None:
     assert meeting_of_batch(b, b, normalise=False) == pytest.approx(math.sqrt(0 + 4 + 4 + 49))
 
 
+@pytest.mark.parametrize("objective", ["shapes", "squares"])
+def test_an_autoencoders_losses_are_the_formula_written_out(objective: str, double: None) -> None:
+    method = built(["method=ccl_autoencoder", "model.channels=[5,6]", f"method.objective={objective}"])
+    x = task_of().train_x[:3]
+    pairs = list(zip(method.model.upwards(x), method.model.downwards(x), strict=True))
+    assert torch.equal(pairs[-1][1], x)
+    for place, ((a, b), loss) in enumerate(zip(pairs, method.losses(x, task_of().train_y[:3]), strict=True)):
+        a, b = a.detach(), b.detach()
+        height = a.shape[2] if objective == "shapes" else 1
+        expected = height * float((a - b).square().mean())
+        if objective == "shapes" and 0 < place < 4:
+            for one, other in zip(a.flatten(0, 1), b.flatten(0, 1), strict=True):
+                one, other = one - one.mean(), other - other.mean()
+                difference = one / max(float(one.norm()), 1e-8) - other / max(float(other.norm()), 1e-8)
+                expected += height * float(difference.square().mean()) / (a.shape[0] * a.shape[1])
+        assert float(loss.detach()) == pytest.approx(expected)
+
+
+@pytest.mark.parametrize("objective", ["shapes", "squares"])
+def test_an_autoencoders_losses_move_the_two_layers_that_meet(objective: str, double: None) -> None:
+    method = built(["method=ccl_autoencoder", "model.channels=[5,6]", f"method.objective={objective}"])
+    networks = [list(method.model.network.layers), list(method.model.feedback.layers)[::-1]]
+    for place, loss in enumerate(method.losses(task_of().train_x, task_of().train_y)):
+        for layers, own in zip(networks, (place, place + 1), strict=True):
+            for number, layer in enumerate(layers, start=1):
+                found = torch.autograd.grad(loss, list(layer.parameters()), retain_graph=True, allow_unused=True)
+                assert any(gradient is not None and bool(gradient.any()) for gradient in found) == (number == own)
+
+
 @given(shape=st.sampled_from([(4, 7), (3, 5, 3, 3), (1, 1, 2, 2)]), seed=st.integers(0, 1000))
 def test_centralised_gradients_sum_to_zero_over_each_output(shape: tuple[int, ...], seed: int) -> None:
     gradient = torch.randn(shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64) + 3
@@ -429,7 +458,7 @@ def test_convolutions_learn(method: str, cli: Cli, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("method", ["ccl_autoencoder", "backprop_autoencoder"])
 def test_autoencoders_learn(method: str, cli: Cli, tmp_path: Path) -> None:
-    assert cli(f"method={method}", "model.channels=[16,32]", *DIGITS, "method.epochs=4").status == 0
+    assert cli(f"method={method}", "model.channels=[16,32]", *DIGITS, "method.epochs=8").status == 0
     found = metrics(tmp_path)
     assert 0 < found["test_mse"] < 0.5  # pixels have variance 1
     assert "test_acc" not in found
