@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 import os
 import time
@@ -22,6 +23,7 @@ from runner import registry
 from runner.compose import compose
 from runner.contracts import ImageClassification
 from runner.errors import BadInput
+from runner.loops import Epoch
 from runner.methods.learning_rules.ccl.alignment import linear_cka, weight_cosines
 from runner.methods.learning_rules.ccl.losses import centralise, meeting, meeting_of_batch, spread
 from tests.conftest import Result
@@ -166,6 +168,35 @@ def test_meeting_is_the_formula_written_out() -> None:
     assert meeting_of_batch(b, b, normalise=False) == pytest.approx(math.sqrt(0 + 4 + 4 + 49))
 
 
+@pytest.mark.parametrize("objective", ["shapes", "squares"])
+def test_an_autoencoders_losses_are_the_formula_written_out(objective: str, double: None) -> None:
+    method = built(["method=ccl_autoencoder", "model.channels=[5,6]", f"method.objective={objective}"])
+    x = task_of().train_x[:3]
+    pairs = list(zip(method.model.upwards(x), method.model.downwards(x), strict=True))
+    assert torch.equal(pairs[-1][1], x)
+    for place, ((a, b), loss) in enumerate(zip(pairs, method.losses(x, task_of().train_y[:3]), strict=True)):
+        a, b = a.detach(), b.detach()
+        height = a.shape[2] if objective == "shapes" else 1
+        expected = height * float((a - b).square().mean())
+        if objective == "shapes" and 0 < place < 4:
+            for one, other in zip(a.flatten(0, 1), b.flatten(0, 1), strict=True):
+                one, other = one - one.mean(), other - other.mean()
+                difference = one / max(float(one.norm()), 1e-8) - other / max(float(other.norm()), 1e-8)
+                expected += height * float(difference.square().mean()) / (a.shape[0] * a.shape[1])
+        assert float(loss.detach()) == pytest.approx(expected)
+
+
+@pytest.mark.parametrize("objective", ["shapes", "squares"])
+def test_an_autoencoders_losses_move_the_two_layers_that_meet(objective: str, double: None) -> None:
+    method = built(["method=ccl_autoencoder", "model.channels=[5,6]", f"method.objective={objective}"])
+    networks = [list(method.model.network.layers), list(method.model.feedback.layers)[::-1]]
+    for place, loss in enumerate(method.losses(task_of().train_x, task_of().train_y)):
+        for layers, own in zip(networks, (place, place + 1), strict=True):
+            for number, layer in enumerate(layers, start=1):
+                found = torch.autograd.grad(loss, list(layer.parameters()), retain_graph=True, allow_unused=True)
+                assert any(gradient is not None and bool(gradient.any()) for gradient in found) == (number == own)
+
+
 @given(shape=st.sampled_from([(4, 7), (3, 5, 3, 3), (1, 1, 2, 2)]), seed=st.integers(0, 1000))
 def test_centralised_gradients_sum_to_zero_over_each_output(shape: tuple[int, ...], seed: int) -> None:
     gradient = torch.randn(shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64) + 3
@@ -223,11 +254,89 @@ def test_warm_up_scales_the_first_steps(double: None) -> None:
             torch.testing.assert_close(ours.grad, full.grad * min(step / 4, 1))
 
 
-def test_learning_rates_fall_along_a_cosine() -> None:
+def test_learning_rates_fall_along_a_cosine_as_the_authors_scheduler_has_it() -> None:
+    """Which steps at the end of an epoch, and would reach the end after the last one."""
     method = built(LOCAL, "method.final_lr_share=0.1", "method.epochs=5")
-    assert [method.rate(epoch) for epoch in (1, 3, 5)] == pytest.approx([1, 0.55, 0.1])
+    optimizer = torch.optim.SGD([torch.zeros(1)], lr=1.0)
+    scheduler = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, T_max=5, eta_min=0.1)
+    for epoch in range(1, 6):
+        assert method.rate(epoch) == pytest.approx(optimizer.param_groups[0]["lr"])
+        optimizer.step()
+        scheduler.step()
     assert {built(LOCAL).rate(epoch) for epoch in range(1, 11)} == {1}
-    assert built(LOCAL, "method.epochs=1", "method.final_lr_share=0.1").rate(1) == 1
+
+
+class Followed:
+    """A run that is only its epochs, and keeps what was logged and how the best state was asked for."""
+
+    device = torch.device("cpu")
+
+    def __init__(self) -> None:
+        self.generator = torch.Generator().manual_seed(7)
+        self.logged: list[dict[str, float]] = []
+        self.asked: dict[str, Any] = {}
+
+    def track(self, **objects: Any) -> None:
+        self.tracked = objects
+
+    def log(self, **values: Any) -> None:
+        self.logged.append({name: float(value) for name, value in values.items()})
+
+    def epochs(self, n: int, **asked: Any) -> Any:
+        self.asked = asked
+        return (Epoch(number, True) for number in range(1, n + 1))
+
+
+@pytest.mark.parametrize("line", [PERCEPTRONS, CONVOLUTIONS], ids=["mlp", "cnn"])
+def test_a_step_is_that_of_two_optimisers_after_centralising_and_two_clips(line: list[str], double: None) -> None:
+    """All summands backward once, warmed up; each network's gradients centralised, then limited apart; two steps."""
+    changed = ["method.clip=0.05", "method.lr=0.7", "method.feedback_lr=0.3", "method.momentum=0.8", "method.epochs=3"]
+    changed += ["method.weight_decay=0.01", "method.batch_size=10", "method.centralise=true", "method.warm_up=5"]
+    changed += ["method.final_lr_share=0.1", "method.flooding=0.74"]
+    task, run = task_of(), Followed()
+    ours, theirs = built(line, *changed), built(line, *changed)
+    ours.fit(task, run)
+    networks = [list(theirs.model.network.parameters()), list(theirs.model.feedback.parameters())]
+    optimisers = [
+        torch.optim.SGD(parameters, lr=rate, momentum=0.8, weight_decay=0.01)
+        for parameters, rate in zip(networks, (0.7, 0.3), strict=True)
+    ]
+    schedules = [
+        torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, T_max=3, eta_min=0.1 * rate)
+        for optimiser, rate in zip(optimisers, (0.7, 0.3), strict=True)
+    ]
+    draw, step = torch.Generator().manual_seed(7), 0
+    for _ in range(3):
+        for index in torch.randperm(24, generator=draw).split(10):
+            step += 1
+            loss = sum(theirs.losses(task.train_x[index], task.train_y[index])) * min(step / 5, 1)
+            for parameters in networks:
+                gradients = torch.autograd.grad(loss, parameters, retain_graph=True)
+                gradients = [g - g.flatten(1).mean(1).reshape(-1, *[1] * (g.ndim - 1)) for g in gradients]
+                norm = math.sqrt(sum(float(g.square().sum()) for g in gradients))
+                for parameter, gradient in zip(parameters, gradients, strict=True):
+                    parameter.grad = gradient * min(1.0, 0.05 / (norm + 1e-6))
+            for optimiser in optimisers:
+                optimiser.step()
+        for schedule in schedules:
+            schedule.step()
+    assert step == 9
+    for one, other in zip(ours.model.parameters(), theirs.model.parameters(), strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-9, atol=1e-12)
+
+
+def test_the_state_of_the_lowest_validation_cross_entropy_is_asked_for() -> None:
+    task, run = task_of(), Followed()
+    method = built(LOCAL, "method.epochs=2")
+    method.fit(task, run)  # without validation images there is nothing to choose by
+    assert (run.asked["monitor"], run.asked["restore_best"]) == (None, False)
+    held_out = dataclasses.replace(task, val_x=task.train_x[:9], val_y=task.train_y[:9])
+    method.fit(held_out, run)
+    assert (run.asked["monitor"], run.asked["mode"], run.asked["restore_best"]) == ("val_loss", "min", True)
+    loss = functional.cross_entropy(method.model(held_out.val_x), held_out.val_y)
+    (seen,) = [values["val_loss"] for values in run.logged if "val_loss" in values][-1:]
+    assert seen == pytest.approx(float(loss.detach()))
+    assert set(run.tracked) == {"model", "optimizer"}
 
 
 def test_feedback_has_a_learning_rate_of_its_own() -> None:
@@ -349,7 +458,7 @@ def test_convolutions_learn(method: str, cli: Cli, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("method", ["ccl_autoencoder", "backprop_autoencoder"])
 def test_autoencoders_learn(method: str, cli: Cli, tmp_path: Path) -> None:
-    assert cli(f"method={method}", "model.channels=[16,32]", *DIGITS, "method.epochs=4").status == 0
+    assert cli(f"method={method}", "model.channels=[16,32]", *DIGITS, "method.epochs=8").status == 0
     found = metrics(tmp_path)
     assert 0 < found["test_mse"] < 0.5  # pixels have variance 1
     assert "test_acc" not in found

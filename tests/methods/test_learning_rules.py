@@ -85,6 +85,36 @@ def test_direct_feedback_with_the_exact_jacobian_product_is_back_propagation() -
         assert torch.allclose(ours, theirs, atol=1e-12)
 
 
+def test_direct_feedback_with_one_images_jacobian_products_is_back_propagation() -> None:
+    """Through two hidden layers, where the product of layer 1 is W_3 diag(f'(z_2)) W_2: each layer has its own."""
+    rule = built(DirectFeedbackAlignment)
+    x, y = (part[:1] for part in batch())
+    _, _, second, _ = rule.model.trace(x)  # type: ignore[operator]
+    _, middle, last = (layer.weight.detach() for layer in rule.model.layers)  # type: ignore[union-attr]
+    slope = 1 - second.detach().square()
+    rule.feedback = [(last * slope) @ middle, last]  # type: ignore[attr-defined]
+    rule.set_gradients(x, y)
+    ours = [parameter.grad for parameter in rule.model.parameters()]
+    exact = torch.autograd.grad(functional.cross_entropy(rule.model(x), y), list(rule.model.parameters()))
+    for one, other in zip(ours, exact, strict=True):
+        assert one is not None
+        assert torch.allclose(one, other, atol=1e-12)
+
+
+def test_direct_random_target_projection_descends_minus_the_projection_of_the_target() -> None:
+    """dW_l is the gradient of mean_i -(onehot(y_i) D_l) . h_l(i), h_{l-1} held fixed: sign and scale."""
+    rule = built(RandomTargetProjection)
+    x, y = batch()
+    ours = gradients(rule)
+    hidden = rule.model.trace(x, local=True)[1:-1]  # type: ignore[operator]
+    target = functional.one_hot(y, CLASSES).double()
+    projections = [target @ matrix for matrix in rule.feedback]  # type: ignore[attr-defined]
+    loss = sum(-(h * p).sum(1).mean() for h, p in zip(hidden, projections, strict=True))
+    exact = torch.autograd.grad(loss, list(rule.model.parameters())[:-2])
+    for one, other in zip(ours[:-2], exact, strict=True):
+        assert torch.allclose(one, other, atol=1e-12)
+
+
 @pytest.mark.parametrize("kind", FEEDBACK)
 def test_the_output_layer_learns_from_its_own_error(kind: type[LearningRule]) -> None:
     rule = built(kind)

@@ -6,13 +6,14 @@ Letters: B images, L layers.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import torch
 from torch import Tensor
 from torch.nn import functional
 
 from runner.contracts import ImageClassification, ImageSplit
+from runner.methods.learning_rules.ccl.losses import unit_rows
 from runner.methods.learning_rules.ccl.rule import CentralisedRule, CounterCurrentRule
 from runner.methods.learning_rules.rule import EVALUATED_AT_ONCE, LearningRule, inputs_of
 
@@ -75,7 +76,16 @@ class BackpropAutoencoder(Reconstruction, CentralisedRule):
 
 @dataclass(kw_only=True, eq=False)
 class CounterCurrentAutoencoder(Reconstruction, CounterCurrentRule):
-    """Feedback sees the image: sum_{l<L} mean((a_l - b_l)^2) + mean((a_L - x)^2)."""
+    """Feedback sees the image, b_L; the output is pulled to it, each layer to feedback's.
+
+    ``objective=squares`` is the paper's formula, ``objective=shapes`` the authors' code: H_l is the height in pixels,
+    and s(a) each channel's pixels without their mean, divided by their length::
+
+        sum_{l<=L} mean((a_l - b_l)^2)                                                                     squares
+        sum_{l<=L} H_l mean((a_l - b_l)^2) + sum_{0<l<L} H_l mean((s(a_l) - s(b_l))^2)                     shapes
+    """
+
+    objective: Literal["shapes", "squares"]
 
     def build(self, task: ImageClassification, run: Run) -> None:
         """Both networks."""
@@ -84,6 +94,16 @@ class CounterCurrentAutoencoder(Reconstruction, CounterCurrentRule):
 
     def losses(self, x: Tensor, y: Tensor) -> list[Tensor]:
         """Of all depths, the input's first; b_L is the image."""
-        upward = self.model.upwards(x)
-        downward = self.model.downwards(x)
-        return [functional.mse_loss(a, b) for a, b in zip(upward, downward, strict=True)]
+        pairs = list(zip(self.model.upwards(x), self.model.downwards(x), strict=True))
+        losses = [functional.mse_loss(a, b) for a, b in pairs]
+        if self.objective == "shapes":
+            for place, pair in enumerate(pairs[1:-1], start=1):
+                losses[place] = losses[place] + shape_error(*pair)
+            losses = [a.shape[2] * loss for (a, _), loss in zip(pairs, losses, strict=True)]
+        return losses
+
+
+def shape_error(a: Tensor, b: Tensor) -> Tensor:
+    """mean((s(a) - s(b))^2) for a and b [B, C, H, W]: whatever a channel's mean and length."""
+    unit = [unit_rows((z - z.mean((2, 3), keepdim=True)).flatten(0, 1).flatten(1)) for z in (a, b)]
+    return functional.mse_loss(*unit)

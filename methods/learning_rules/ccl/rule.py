@@ -28,7 +28,7 @@ class CentralisedRule(LearningRule):
     centralise: bool
     """Whether the mean is taken from each output unit's gradient."""
     final_lr_share: Probability
-    """Learning rates fall to this share of themselves in the last epoch, along a cosine; 1: they stay."""
+    """Learning rates fall along a cosine that would reach this share of them after the last epoch; 1: they stay."""
 
     def descend(self, loss: Tensor) -> None:
         """Leave the gradients of ``loss`` where the optimiser looks."""
@@ -39,8 +39,8 @@ class CentralisedRule(LearningRule):
                     centralise(parameter.grad)
 
     def rate(self, epoch: int) -> float:
-        """From 1 in the first epoch to ``final_lr_share`` in the last."""
-        progress = (epoch - 1) / max(self.epochs - 1, 1)
+        """f + (1 - f) (1 + cos(pi (epoch - 1) / epochs)) / 2, f = ``final_lr_share``: 1 in the first epoch."""
+        progress = (epoch - 1) / self.epochs
         return self.final_lr_share + (1 - self.final_lr_share) * (1 + math.cos(math.pi * progress)) / 2
 
 
