@@ -7,10 +7,15 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+import torch
+from torch import nn
 
+from runner.contracts import Workload
 from runner.methods.hardware.pulp import emit
+from runner.methods.hardware.pulp.layers import layers
 from runner.store.records import Record, Records
 from tests.conftest import Result
+from tests.methods.test_pulp_cycles import target
 
 Cli = Callable[..., Result]
 DIGITS = ["dataset=digits", "model.hidden=[32]", "model.activation=relu", "method.epochs=3", "method.batch_size=20"]
@@ -86,9 +91,66 @@ def test_the_papers_full_scale_starts(cli: Cli) -> None:
     assert metrics(cli, "method=backprop_image", *DIGITS, *full, "limit=1")["test_acc"] > 0.2
 
 
+def cost_of(cli: Cli, *arguments: str) -> str:
+    """What ``runner show`` says instead of cycles."""
+    assert not {"cycles", "macs", "milliseconds"} & metrics(cli, *arguments).keys()
+    run = max(records(), key=lambda record: record.start_ms).run_id
+    (told,) = [line for line in cli("show", run).out.splitlines() if line.startswith("no_cost")]
+    return told
+
+
 def test_a_network_that_takes_more_than_a_sample_has_no_cost(cli: Cli, toy: list[str]) -> None:
     """A graph's: the metrics are absent, not 0."""
-    assert not {"cycles", "macs", "milliseconds"} & metrics(cli, *toy, "hardware.numerics=bfloat16").keys()
+    assert "takes more than one sample" in cost_of(cli, *toy, "hardware.numerics=bfloat16")
+
+
+SMALL = ["dataset=digits", "dataset.train_size=100", "dataset.test_size=50", "limit=1"]
+
+
+def test_what_is_no_single_pass_has_no_cost(cli: Cli) -> None:
+    assert "without a forward pass" in cost_of(cli, "method=forward_forward", *SMALL, "model.hidden=[8]")
+
+
+def test_a_cost_is_of_all_products_or_told_to_be_none(cli: Cli) -> None:
+    """Binary layers multiply by weights of their own making: the layers' sizes alone would be too small a figure."""
+    told = cost_of(cli, "method=sign_ste", *SMALL, "model.hidden=[8,8]")
+    assert f"the kernels know {64 * 8 + 8 * 10} of the {64 * 8 + 8 * 8 + 8 * 10} multiply-accumulates" in told
+
+
+def test_faults_of_a_network_are_not_swallowed() -> None:
+    class Faulty(nn.Module):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            raise TypeError("a fault of the network")
+
+    hardware = target()
+    with hardware.entered(), pytest.raises(TypeError, match="a fault of the network"):
+        hardware.cost(Faulty(), Workload(name="any", fingerprint="", input_shape=(3,), num_classes=2))
+
+
+def test_parts_keep_their_modes() -> None:
+    model = nn.Sequential(nn.Linear(3, 3), nn.BatchNorm1d(3))
+    model.train()
+    model[1].eval()
+    layers(model, torch.zeros(1, 3))
+    assert [part.training for part in model.modules()] == [True, True, False]
+
+
+def test_other_processes_know_nothing_of_the_format(cli: Cli) -> None:
+    result = cli("method=noprop_dt", *SMALL, "method.workers=2", "method.batch_size=50", "hardware=pulp_8core")
+    assert (result.status, result.err.count("\n")) == (2, 1)
+    assert "take method.workers=1" in result.err
+
+
+@pytest.mark.parametrize("method", ["backprop_image", "fa", "dfa", "pepita_image"])
+def test_flops_are_those_of_the_processor(method: str, cli: Cli) -> None:
+    """Counted by a mode on top of the emulation's."""
+    line = [f"method={method}", *DIGITS, "limit=1"]
+    emulated = metrics(cli, *line)
+    assert cli(*line, "progress=false").status == 0
+    (plain,) = [record for record in records() if record.tags["runner.hardware"] == "cpu"]
+    assert emulated["training_flops"] == plain.metrics["training_flops"]
+    if method == "backprop_image":
+        assert emulated["training_flops"] == 2 * emulated["macs"]
 
 
 @pytest.mark.parametrize(

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -16,7 +16,7 @@ from runner.hardware.torch_device import TorchDevice
 from runner.methods.hardware.pulp.arithmetic import Arithmetic
 from runner.methods.hardware.pulp.cluster import STEPS, Cluster
 from runner.methods.hardware.pulp.formats import FORMATS
-from runner.methods.hardware.pulp.layers import layers
+from runner.methods.hardware.pulp.layers import Layer, forward_macs, layers
 
 if TYPE_CHECKING:
     from runner.contracts import Task
@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 @dataclass(kw_only=True)
 class Pulp(Cluster, TorchDevice):
     """Eight cores and one controller, as a model: 16-bit numbers are exact, cycles are counted."""
+
+    one_process: ClassVar[bool] = True
 
     def check(self) -> None:
         """Emulated numbers live in float64 tensors of this machine's memory.
@@ -60,28 +62,42 @@ class Pulp(Cluster, TorchDevice):
         share = self._updates.share
         return super().measure() | ({} if share is None else {"lost_updates": share})
 
+    def costless(self, model: nn.Module, task: Task) -> str | None:
+        """Where a network isn't one pass of one sample through layers that the kernels know."""
+        found = self._layers(model, task)
+        return found if isinstance(found, str) else None
+
+    def _layers(self, model: nn.Module, task: Task) -> list[Layer] | str:
+        """What the cost is of, or why there is none."""
+        sample = task.sample()
+        if sample is None:
+            return f"a network of {type(task).__name__} takes more than one sample: cycles can't be told"
+        if type(model).forward is nn.Module.forward:
+            return f"{type(model).__name__} is parts without a forward pass of their own: cycles can't be told"
+        with self._arithmetic.paused() if self._arithmetic else nullcontext():
+            found = layers(model, sample)
+            multiplied = forward_macs(model, sample)
+        known = sum(layer.macs for layer in found)
+        if known != multiplied or not found:
+            return (
+                f"the kernels know {known} of the {multiplied} multiply-accumulates of a forward pass, those of linear "
+                "and convolutional layers: cycles can't be told"
+            )
+        return found
+
     def cost(self, model: nn.Module, task: Task) -> dict[str, float]:
         """One step of back-propagation with one sample, whatever the run itself did.
 
         Returns:
             In all: ``cycles``, ``macs``, ``macs_per_cycle``, ``milliseconds``, ``l1_bytes`` (the largest tile),
             ``im2row_bytes`` (the largest buffer, untiled), ``model_bytes`` (parameters and their gradients); and
-            ``macs_per_cycle/<pass>``, ``cycles/<pass>``, ``macs_per_cycle/<layer>``. Empty where the task has no
-            single sample, or the model makes nothing of one.
+            ``macs_per_cycle/<pass>``, ``cycles/<pass>``, ``macs_per_cycle/<layer>``. Empty where ``costless`` says why.
 
         Raises:
             RunFailed: a layer doesn't fit L1, or is no layer that the kernels know.
         """
-        sample = task.sample()
-        if sample is None:
-            return {}
-        with self._arithmetic.paused() if self._arithmetic else nullcontext():
-            try:
-                found = layers(model, sample)
-            except (NotImplementedError, TypeError, RuntimeError):
-                # a container of blocks, or a network that takes labels or time beside the sample: nothing to tell
-                return {}
-        if not found:
+        found = self._layers(model, task)
+        if isinstance(found, str):
             return {}
         costs, total = self.costs(found), self.step_total(found)
         metrics: dict[str, float] = {
