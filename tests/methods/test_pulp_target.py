@@ -180,3 +180,23 @@ def test_emission_without_tools_is_told(monkeypatch: pytest.MonkeyPatch, capsys:
     monkeypatch.setenv("PATH", "")
     assert emit.main(["4", "4", "4"]) == 1
     assert capsys.readouterr().err.endswith("apt-get install clang-16 lld-16 qemu-system-misc\n")
+
+
+@pytest.mark.parametrize("method", ["noprop_dt", "noprop_backprop"])
+def test_shares_of_images_are_no_numbers_of_the_format(method: str, cli: Cli) -> None:
+    """Accuracies are counts over counts; with 8 bits 0.43 would be 0.4296875."""
+    few = ["dataset.val_size=100", "method.batch_size=50", "method.blocks=2", "method.inference_runs=1"]
+    found = metrics(cli, f"method={method}", *SMALL, *few, "hardware.numerics=bfloat16")
+    shares = {name: 100 * value for name, value in found.items() if name.startswith(("test_acc", "val_acc"))}
+    assert shares.keys() >= {"test_acc", "val_acc", "test_acc_nearest/block1"}
+    assert shares == pytest.approx({name: round(value) for name, value in shares.items()}, abs=1e-9)
+
+
+def test_losses_are_summed_beyond_the_format(cli: Cli) -> None:
+    """0.69 an image, summed in 8 bits, stops at 128 of 256 steps or earlier: the mean would be too small."""
+    line = ["method=sign_ste", "dataset=digits", "model.hidden=[8,8]", "limit=1", "method.batch_size=1"]
+    losses = {}
+    for numerics in ("float32", "bfloat16"):
+        found = metrics(cli, *line, "method.lr=1e-6", f"hardware.numerics={numerics}", "dataset.train_size=600")
+        losses[numerics] = found["train/loss"]
+    assert losses["bfloat16"] == pytest.approx(losses["float32"], rel=0.05)
