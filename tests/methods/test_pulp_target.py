@@ -13,6 +13,7 @@ from torch import nn
 from runner.contracts import Workload
 from runner.methods.hardware.pulp import emit
 from runner.methods.hardware.pulp.layers import layers
+from runner.methods.learning_rules.ccl.alignment import linear_cka
 from runner.store.records import Record, Records
 from tests.conftest import Result
 from tests.methods.test_pulp_cycles import target
@@ -200,3 +201,10 @@ def test_losses_are_summed_beyond_the_format(cli: Cli) -> None:
         found = metrics(cli, *line, "method.lr=1e-6", f"hardware.numerics={numerics}", "dataset.train_size=600")
         losses[numerics] = found["train/loss"]
     assert losses["bfloat16"] == pytest.approx(losses["float32"], rel=0.05)
+
+
+def test_alignment_is_measured_beyond_the_format() -> None:
+    """Sums of squares over images and widths pass 65504, and a share of infinity would be 0."""
+    with target().entered():
+        x = 5 * torch.randn(400, 64)
+        assert linear_cka(x, x) == pytest.approx(1, abs=1e-5)
