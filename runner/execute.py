@@ -396,7 +396,7 @@ class _Attempt:
         for name, value in metrics.items():
             if not math.isfinite(value):
                 raise Diverged(f"{name} is {value}")
-        for name, figure in self.hardware.plots().items():
+        for name, figure in self.hardware.plots(method.model, task).items():
             run.save(name, figure)
         if reason := self.hardware.costless(method.model, task):
             self.attempt.state.tags[COSTLESS_TAG] = reason

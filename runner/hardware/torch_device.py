@@ -100,8 +100,8 @@ class TorchDevice:
         """Why ``cost`` has nothing to say of a finished model, where it should have: told beside the run's metrics."""
         return None
 
-    def plots(self) -> dict[str, Figure]:
-        """Figures of a modelled target to keep with the run, by name."""
+    def plots(self, model: nn.Module, task: Task) -> dict[str, Figure]:
+        """Figures of a modelled target, and of what a finished model costs there, to keep with the run; by name."""
         return {}
 
     def synchronize(self) -> None:

@@ -69,6 +69,7 @@ def test_the_cost_of_a_network_that_is_not_trained(cli: Cli) -> None:
     assert found["macs_per_cycle"] == pytest.approx(0.81, rel=0.3)
     assert found["parameters"] * 4 == found["model_bytes"]
     assert "lost_updates" not in found
+    assert list(Path(os.environ["RUNNER_HOME"]).rglob("cycles.svg"))
     steps = [found[f"cycles/{part}"] for part in ("forward", "weight", "input", "update")]
     assert sum(steps) == pytest.approx(found["cycles"])
 
@@ -208,3 +209,21 @@ def test_alignment_is_measured_beyond_the_format() -> None:
     with target().entered():
         x = 5 * torch.randn(400, 64)
         assert linear_cka(x, x) == pytest.approx(1, abs=1e-5)
+
+
+def test_a_plots_bars_are_the_cycles_of_layers_and_passes() -> None:
+    model = nn.Sequential(nn.Linear(8, 16), nn.Linear(16, 4))
+    task = Workload(name="any", fingerprint="", input_shape=(8,), num_classes=4)
+    hardware = target()
+    with hardware.entered():
+        hardware.adapt(model)
+        found, (axes,) = hardware.cost(model, task), hardware.plots(model, task)["cycles"].axes
+    drawn = [sum(bar.get_width() for bar in bars) for bars in axes.containers]
+    assert drawn == pytest.approx([found[f"cycles/{step}"] for step in ("forward", "weight", "input")])
+    assert [label.get_text() for label in axes.get_yticklabels()] == ["0", "1"]
+    assert axes.containers[2][0].get_width() == 0  # the first layer has no input gradient
+    rates = [float(text.get_text()) for text in axes.texts]
+    assert rates == pytest.approx([found[f"macs_per_cycle/layer/{name}"] for name in "01"], abs=0.005)
+    parts = nn.ModuleList([nn.Linear(8, 4)])
+    with hardware.entered():
+        assert hardware.plots(parts, task) == {}

@@ -213,7 +213,7 @@ class SynapseCrossbar(TorchDevice):
             "saturation_share": float(shares @ sizes / sizes.sum()),
         }
 
-    def plots(self) -> dict[str, Figure]:
+    def plots(self, model: nn.Module, task: Task) -> dict[str, Figure]:
         """``response``: conductance over pulses, up the whole range and down again."""
         if self.scheme == "software":
             return {}

@@ -14,12 +14,22 @@ from torch.optim.optimizer import register_optimizer_step_post_hook, register_op
 from runner.errors import BadInput
 from runner.hardware.torch_device import TorchDevice
 from runner.methods.hardware.pulp.arithmetic import Arithmetic
-from runner.methods.hardware.pulp.cluster import STEPS, Cluster
+from runner.methods.hardware.pulp.cluster import STEPS, Cluster, Step
 from runner.methods.hardware.pulp.formats import FORMATS
 from runner.methods.hardware.pulp.layers import Layer, forward_macs, layers
 
 if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
     from runner.contracts import Task
+
+
+PASSES: dict[Step, tuple[str, str]] = {
+    "forward": ("forward", "#1e6fb3"),
+    "weight": ("weight gradient", "#b3541e"),
+    "input": ("input gradient", "#c9a227"),
+}
+"""How a plot calls and colours the passes of a layer."""
 
 
 @dataclass(kw_only=True)
@@ -119,6 +129,32 @@ class Pulp(Cluster, TorchDevice):
             macs, cycles = (sum(values) for values in zip(*((c.macs, c.cycles) for c in steps.values()), strict=True))
             metrics[f"macs_per_cycle/layer/{layer.name}"] = macs / cycles
         return metrics
+
+    def plots(self, model: nn.Module, task: Task) -> dict[str, Figure]:
+        """``cycles``: of each layer of a step, by pass, with the multiply-accumulates a cycle that they come to."""
+        found = self._layers(model, task)
+        if isinstance(found, str):
+            return {}
+        from matplotlib.figure import Figure
+
+        costs, names = self.costs(found), [layer.name for layer in found]
+        figure = Figure(figsize=(6, 1.2 + 0.3 * len(found)), layout="constrained")
+        axes = figure.subplots()
+        ends = [0.0] * len(found)
+        for step, (label, colour) in PASSES.items():
+            lengths = [steps[step].cycles if step in steps else 0.0 for steps in costs]
+            axes.barh(range(len(found)), lengths, left=ends, color=colour, label=label)
+            ends = [end + length for end, length in zip(ends, lengths, strict=True)]
+        for place, (end, steps) in enumerate(zip(ends, costs, strict=True)):
+            rate = sum(cost.macs for cost in steps.values()) / end
+            axes.annotate(f"{rate:.2f}", (end, place), (3, 0), textcoords="offset points", va="center", fontsize=8)
+        axes.set_yticks(range(len(found)), names)
+        axes.invert_yaxis()
+        axes.margins(x=0.08)
+        axes.set_xlabel(f"cycles of {self.cores} cores a step of one sample; beside each bar its MAC/cycle")
+        axes.legend(frameon=False)
+        axes.spines[["top", "right"]].set_visible(False)
+        return {"cycles": figure}
 
 
 class LostUpdates:
