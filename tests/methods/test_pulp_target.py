@@ -12,6 +12,8 @@ from torch import nn
 
 from runner.contracts import Workload
 from runner.methods.hardware.pulp import emit
+from runner.methods.hardware.pulp.arithmetic import Arithmetic
+from runner.methods.hardware.pulp.formats import FORMATS
 from runner.methods.hardware.pulp.layers import layers
 from runner.methods.learning_rules.ccl.alignment import linear_cka
 from runner.store.records import Record, Records
@@ -110,7 +112,9 @@ SMALL = ["dataset=digits", "dataset.train_size=100", "dataset.test_size=50", "li
 
 
 def test_what_is_no_single_pass_has_no_cost(cli: Cli) -> None:
-    assert "without a forward pass" in cost_of(cli, "method=forward_forward", *SMALL, "model.hidden=[8]")
+    assert "without a forward pass" in cost_of(
+        cli, "method=forward_forward", *SMALL, "model.hidden=[8]", "method.optimizer=sgd"
+    )
 
 
 def test_a_cost_is_of_all_products_or_told_to_be_none(cli: Cli) -> None:
@@ -127,6 +131,32 @@ def test_faults_of_a_network_are_not_swallowed() -> None:
     hardware = target()
     with hardware.entered(), pytest.raises(TypeError, match="a fault of the network"):
         hardware.cost(Faulty(), Workload(name="any", fingerprint="", input_shape=(3,), num_classes=2))
+
+
+@pytest.mark.parametrize("method", ["forward_forward", "bidirectional"])
+def test_an_optimiser_whose_eps_is_nothing_is_refused(method: str, cli: Cli) -> None:
+    """In bfloat16 it is a number: the same run is made."""
+    line = ["dataset=digits", f"method={method}", "hardware=pulp_8core", "limit=1", "progress=false"]
+    line += ["model.hidden=[8]"] if method == "forward_forward" else ["method.rhythm=3", "method.pgd_steps=0"]
+    result = cli(*line)
+    assert (result.status, result.err.count("\n")) == (2, 1)
+    assert "Adam's eps=1e-08 is 0 in this format" in result.err
+    assert cli(*line, "hardware.numerics=bfloat16").status == 0
+
+
+def test_a_step_of_adam_has_no_bound_where_its_second_moment_is_nothing() -> None:
+    """What is refused: gradients of 1e-4, whose squares are 0 in binary16, and a step of 1e-3 that moves by 1e3."""
+    moves = {}
+    for name in FORMATS:
+        weight = nn.Parameter(torch.zeros(1, dtype=torch.float64))
+        optimizer = torch.optim.Adam([weight], lr=1e-3, fused=True)
+        with Arithmetic(FORMATS[name], lambda _: "naive", transpose=True):
+            for gradient in (1e-4, 0.0):
+                before, weight.grad = weight.detach().clone(), torch.full_like(weight, gradient)
+                optimizer.step()
+        moves[name] = abs(float(weight.detach() - before))
+    assert moves["bfloat16"] < 2e-3
+    assert moves["binary16"] > 1
 
 
 def test_parts_keep_their_modes() -> None:
@@ -187,7 +217,13 @@ def test_emission_without_tools_is_told(monkeypatch: pytest.MonkeyPatch, capsys:
 @pytest.mark.parametrize("method", ["noprop_dt", "noprop_backprop"])
 def test_shares_of_images_are_no_numbers_of_the_format(method: str, cli: Cli) -> None:
     """Accuracies are counts over counts; with 8 bits 0.43 would be 0.4296875."""
-    few = ["dataset.val_size=100", "method.batch_size=50", "method.blocks=2", "method.inference_runs=1"]
+    few = [
+        "method.optimizer=sgd",
+        "dataset.val_size=100",
+        "method.batch_size=50",
+        "method.blocks=2",
+        "method.inference_runs=1",
+    ]
     found = metrics(cli, f"method={method}", *SMALL, *few, "hardware.numerics=bfloat16")
     shares = {name: 100 * value for name, value in found.items() if name.startswith(("test_acc", "val_acc"))}
     assert shares.keys() >= {"test_acc", "val_acc", "test_acc_nearest/block1"}

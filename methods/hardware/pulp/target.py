@@ -7,6 +7,7 @@ from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.optim.optimizer import register_optimizer_step_post_hook, register_optimizer_step_pre_hook
@@ -64,8 +65,23 @@ class Pulp(Cluster, TorchDevice):
         self._arithmetic = (
             Arithmetic(FORMATS[self.numerics], self.choice, transpose=self.layout == "HWC") if self.half else None
         )
-        with super().entered(), self._updates.counted(), self._arithmetic or nullcontext():
-            yield
+        check = register_optimizer_step_pre_hook(self._demand_eps)
+        try:
+            with super().entered(), self._updates.counted(), self._arithmetic or nullcontext():
+                yield
+        finally:
+            check.remove()
+
+    def _demand_eps(self, optimizer: torch.optim.Optimizer, *_: Any) -> None:
+        """Adam divides by sqrt(v) + eps; where eps is 0, so is many a v, and a step has no bound."""
+        for group in optimizer.param_groups if self.half else ():
+            eps = group.get("eps")
+            if eps and not FORMATS[self.numerics].round(np.float64(eps)):
+                raise BadInput(
+                    f"hardware.numerics={self.numerics}: {type(optimizer).__name__}'s eps={eps:g} is 0 in this format, "
+                    "and so are squares of small gradients, by whose root and eps it divides; take "
+                    "method.optimizer=sgd, where the method lets choose, or hardware.numerics=bfloat16"
+                )
 
     def measure(self) -> dict[str, float]:
         """``lost_updates`` beside the machine's own costs: absent where no optimiser stepped in this process."""
@@ -136,6 +152,7 @@ class Pulp(Cluster, TorchDevice):
         if isinstance(found, str):
             return {}
         from matplotlib.figure import Figure
+        from matplotlib.ticker import EngFormatter
 
         costs, names = self.costs(found), [layer.name for layer in found]
         figure = Figure(figsize=(6, 1.2 + 0.3 * len(found)), layout="constrained")
@@ -151,6 +168,7 @@ class Pulp(Cluster, TorchDevice):
         axes.set_yticks(range(len(found)), names)
         axes.invert_yaxis()
         axes.margins(x=0.08)
+        axes.xaxis.set_major_formatter(EngFormatter())
         axes.set_xlabel(f"cycles of {self.cores} cores a step of one sample; beside each bar its MAC/cycle")
         axes.legend(frameon=False)
         axes.spines[["top", "right"]].set_visible(False)
