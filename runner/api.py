@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from runner import compose, making, overrides, stored
 from runner.callbacks import Callback
-from runner.errors import BadInput, Interrupted
+from runner.errors import BadInput, Interrupted, one_line
 from runner.jobs import figures
 from runner.tables import render
 from runner.tables.measured import Measured, measure
@@ -167,11 +167,18 @@ def table(paper: str, scale: str = "cpu", **keys: Any) -> PaperTable:
     return PaperTable(measure(load(paper, scale), overrides.of_keys(keys)))
 
 
-def _checked(arguments: Sequence[str]) -> Sequence[str]:
+def _checked(arguments: Sequence[object]) -> list[str]:
+    checked = []
     for argument in arguments:
+        if not isinstance(argument, str):
+            raise BadInput(
+                f"{one_line(repr(argument))} is no override: each is an argument of its own, 'method=…', 'seed=0'; "
+                "a list of them is unpacked, *overrides"
+            )
         if argument.startswith("-") or not ("=" in argument or argument.startswith("~")):
             raise BadInput(f"'{argument}' is no override: key=value is expected")
-    return arguments
+        checked.append(argument)
+    return checked
 
 
 def _nothing(line: str) -> None:

@@ -36,6 +36,8 @@ from runner.store.records import KEY_TAG, KIND_TAG, Record, Records, uri_of
 
 CHECKPOINT = "model.pt"
 UNOFFICIAL_TAG = "runner.unofficial"
+COSTLESS_TAG = "runner.no_cost"
+"""Why the modelled hardware has no cost to tell."""
 FULL = (errno.ENOSPC, errno.EDQUOT)
 """What the system says where a disk is full."""
 
@@ -395,8 +397,10 @@ class _Attempt:
         for name, value in metrics.items():
             if not math.isfinite(value):
                 raise Diverged(f"{name} is {value}")
-        for name, figure in self.hardware.plots().items():
+        for name, figure in self.hardware.plots(method.model, task).items():
             run.save(name, figure)
+        if reason := self.hardware.costless(method.model, task):
+            self.attempt.state.tags[COSTLESS_TAG] = reason
         return metrics | costs | self.hardware.measure() | self.hardware.cost(method.model, task)
 
 

@@ -65,6 +65,11 @@ class Run:
         """Where tensors live."""
         return self._hardware.torch_device
 
+    @property
+    def one_process(self) -> bool:
+        """Whether the hardware is modelled in this process alone: a method that trains in others must refuse."""
+        return self._hardware.one_process
+
     def model(self, in_channels: int, out_channels: int) -> nn.Module:
         """The whole chosen network, initialised, on the device."""
         return self.adapt(self.backbone.network(in_channels, out_channels))

@@ -25,7 +25,13 @@ def main(arguments: list[str]) -> int:
     print(f"started    {time.strftime('%Y-%m-%d %H:%M:%S', time.localtime(record.start_ms / 1000))}")
     if tags.get(stored.OVERRIDES_TAG):
         print(f"repeat     runner {shlex.join(stored.overrides_of(record))}")
-    for name in ("runner.unofficial", "runner.superseded", "runner.machine", "mlflow.source.git.commit"):
+    for name in (
+        "runner.unofficial",
+        "runner.no_cost",
+        "runner.superseded",
+        "runner.machine",
+        "mlflow.source.git.commit",
+    ):
         if name in tags:
             print(f"{name.rpartition('.')[2]:<10} {tags[name]}")
     if record.key:

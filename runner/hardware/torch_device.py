@@ -6,7 +6,7 @@ import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Annotated, Literal, TypeVar
+from typing import TYPE_CHECKING, Annotated, ClassVar, Literal, TypeVar
 
 import torch
 import torch.utils.deterministic as torch_deterministic
@@ -35,6 +35,8 @@ class TorchDevice:
     threads: Annotated[int, Meta(gt=0, le=1024)]
     """OpenMP ends the process, without a word to Python, where the system can't make them."""
     deterministic: bool
+    one_process: ClassVar[bool] = False
+    """Whether what it does to a run is done in the run's own process alone: no method may train in another."""
 
     def check(self) -> None:
         """Refuse a device that this machine doesn't have.
@@ -106,8 +108,12 @@ class TorchDevice:
         """What a finished model costs on a modelled target (cycles, energy, …); a real device has nothing to model."""
         return {}
 
-    def plots(self) -> dict[str, Figure]:
-        """Figures of a modelled target to keep with the run, by name."""
+    def costless(self, model: nn.Module, task: Task) -> str | None:
+        """Why ``cost`` has nothing to say of a finished model, where it should have: told beside the run's metrics."""
+        return None
+
+    def plots(self, model: nn.Module, task: Task) -> dict[str, Figure]:
+        """Figures of a modelled target, and of what a finished model costs there, to keep with the run; by name."""
         return {}
 
     def synchronize(self) -> None:

@@ -7,10 +7,18 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+import torch
+from torch import nn
 
+from runner.contracts import Workload
 from runner.methods.hardware.pulp import emit
+from runner.methods.hardware.pulp.arithmetic import Arithmetic
+from runner.methods.hardware.pulp.formats import FORMATS
+from runner.methods.hardware.pulp.layers import layers
+from runner.methods.learning_rules.ccl.alignment import linear_cka
 from runner.store.records import Record, Records
 from tests.conftest import Result
+from tests.methods.test_pulp_cycles import target
 
 Cli = Callable[..., Result]
 DIGITS = ["dataset=digits", "model.hidden=[32]", "model.activation=relu", "method.epochs=3", "method.batch_size=20"]
@@ -98,6 +106,7 @@ def test_the_cost_of_a_network_that_is_not_trained(cli: Cli) -> None:
     assert found["macs_per_cycle"] == pytest.approx(0.81, rel=0.3)
     assert found["parameters"] * 4 == found["model_bytes"]
     assert "lost_updates" not in found
+    assert list(Path(os.environ["RUNNER_HOME"]).rglob("cycles.svg"))
     steps = [found[f"cycles/{part}"] for part in ("forward", "weight", "input", "update")]
     assert sum(steps) == pytest.approx(found["cycles"])
 
@@ -121,9 +130,94 @@ def test_the_papers_full_scale_starts(cli: Cli) -> None:
     assert metrics(cli, "method=backprop_image", *DIGITS, *full, "limit=1")["test_acc"] > 0.2
 
 
+def cost_of(cli: Cli, *arguments: str) -> str:
+    """What ``runner show`` says instead of cycles."""
+    assert not {"cycles", "macs", "milliseconds"} & metrics(cli, *arguments).keys()
+    run = max(records(), key=lambda record: record.start_ms).run_id
+    (told,) = [line for line in cli("show", run).out.splitlines() if line.startswith("no_cost")]
+    return told
+
+
 def test_a_network_that_takes_more_than_a_sample_has_no_cost(cli: Cli, toy: list[str]) -> None:
     """A graph's: the metrics are absent, not 0."""
-    assert not {"cycles", "macs", "milliseconds"} & metrics(cli, *toy, "hardware.numerics=bfloat16").keys()
+    assert "takes more than one sample" in cost_of(cli, *toy, "hardware.numerics=bfloat16")
+
+
+SMALL = ["dataset=digits", "dataset.train_size=100", "dataset.test_size=50", "limit=1"]
+
+
+def test_what_is_no_single_pass_has_no_cost(cli: Cli) -> None:
+    assert "without a forward pass" in cost_of(
+        cli, "method=forward_forward", *SMALL, "model.hidden=[8]", "method.optimizer=sgd"
+    )
+
+
+def test_a_cost_is_of_all_products_or_told_to_be_none(cli: Cli) -> None:
+    """Binary layers multiply by weights of their own making: the layers' sizes alone would be too small a figure."""
+    told = cost_of(cli, "method=sign_ste", *SMALL, "model.hidden=[8,8]")
+    assert f"the kernels know {64 * 8 + 8 * 10} of the {64 * 8 + 8 * 8 + 8 * 10} multiply-accumulates" in told
+
+
+def test_faults_of_a_network_are_not_swallowed() -> None:
+    class Faulty(nn.Module):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            raise TypeError("a fault of the network")
+
+    hardware = target()
+    with hardware.entered(), pytest.raises(TypeError, match="a fault of the network"):
+        hardware.cost(Faulty(), Workload(name="any", fingerprint="", input_shape=(3,), num_classes=2))
+
+
+@pytest.mark.parametrize("method", ["forward_forward", "bidirectional"])
+def test_an_optimiser_whose_eps_is_nothing_is_refused(method: str, cli: Cli) -> None:
+    """In bfloat16 it is a number: the same run is made."""
+    line = ["dataset=digits", f"method={method}", "hardware=pulp_8core", "limit=1", "progress=false"]
+    line += ["model.hidden=[8]"] if method == "forward_forward" else ["method.rhythm=3", "method.pgd_steps=0"]
+    result = cli(*line)
+    assert (result.status, result.err.count("\n")) == (2, 1)
+    assert "Adam's eps=1e-08 is 0 in this format" in result.err
+    assert cli(*line, "hardware.numerics=bfloat16").status == 0
+
+
+def test_a_step_of_adam_has_no_bound_where_its_second_moment_is_nothing() -> None:
+    """What is refused: gradients of 1e-4, whose squares are 0 in binary16, and a step of 1e-3 that moves by 1e3."""
+    moves = {}
+    for name in FORMATS:
+        weight = nn.Parameter(torch.zeros(1, dtype=torch.float64))
+        optimizer = torch.optim.Adam([weight], lr=1e-3, fused=True)
+        with Arithmetic(FORMATS[name], lambda _: "naive", transpose=True):
+            for gradient in (1e-4, 0.0):
+                before, weight.grad = weight.detach().clone(), torch.full_like(weight, gradient)
+                optimizer.step()
+        moves[name] = abs(float(weight.detach() - before))
+    assert moves["bfloat16"] < 2e-3
+    assert moves["binary16"] > 1
+
+
+def test_parts_keep_their_modes() -> None:
+    model = nn.Sequential(nn.Linear(3, 3), nn.BatchNorm1d(3))
+    model.train()
+    model[1].eval()
+    layers(model, torch.zeros(1, 3))
+    assert [part.training for part in model.modules()] == [True, True, False]
+
+
+def test_other_processes_know_nothing_of_the_format(cli: Cli) -> None:
+    result = cli("method=noprop_dt", *SMALL, "method.workers=2", "method.batch_size=50", "hardware=pulp_8core")
+    assert (result.status, result.err.count("\n")) == (2, 1)
+    assert "take method.workers=1" in result.err
+
+
+@pytest.mark.parametrize("method", ["backprop_image", "fa", "dfa", "pepita_image"])
+def test_flops_are_those_of_the_processor(method: str, cli: Cli) -> None:
+    """Counted by a mode on top of the emulation's."""
+    line = [f"method={method}", *DIGITS, "limit=1"]
+    emulated = metrics(cli, *line)
+    assert cli(*line, "progress=false").status == 0
+    (plain,) = [record for record in records() if record.tags["runner.hardware"] == "cpu"]
+    assert emulated["training_flops"] == plain.metrics["training_flops"]
+    if method == "backprop_image":
+        assert emulated["training_flops"] == 2 * emulated["macs"]
 
 
 @pytest.mark.parametrize(
@@ -153,3 +247,54 @@ def test_emission_without_tools_is_told(monkeypatch: pytest.MonkeyPatch, capsys:
     monkeypatch.setenv("PATH", "")
     assert emit.main(["4", "4", "4"]) == 1
     assert capsys.readouterr().err.endswith("apt-get install clang-16 lld-16 qemu-system-misc\n")
+
+
+@pytest.mark.parametrize("method", ["noprop_dt", "noprop_backprop"])
+def test_shares_of_images_are_no_numbers_of_the_format(method: str, cli: Cli) -> None:
+    """Accuracies are counts over counts; with 8 bits 0.43 would be 0.4296875."""
+    few = [
+        "method.optimizer=sgd",
+        "dataset.val_size=100",
+        "method.batch_size=50",
+        "method.blocks=2",
+        "method.inference_runs=1",
+    ]
+    found = metrics(cli, f"method={method}", *SMALL, *few, "hardware.numerics=bfloat16")
+    shares = {name: 100 * value for name, value in found.items() if name.startswith(("test_acc", "val_acc"))}
+    assert shares.keys() >= {"test_acc", "val_acc", "test_acc_nearest/block1"}
+    assert shares == pytest.approx({name: round(value) for name, value in shares.items()}, abs=1e-9)
+
+
+def test_losses_are_summed_beyond_the_format(cli: Cli) -> None:
+    """0.69 an image, summed in 8 bits, stops at 128 of 256 steps or earlier: the mean would be too small."""
+    line = ["method=sign_ste", "dataset=digits", "model.hidden=[8,8]", "limit=1", "method.batch_size=1"]
+    losses = {}
+    for numerics in ("float32", "bfloat16"):
+        found = metrics(cli, *line, "method.lr=1e-6", f"hardware.numerics={numerics}", "dataset.train_size=600")
+        losses[numerics] = found["train/loss"]
+    assert losses["bfloat16"] == pytest.approx(losses["float32"], rel=0.05)
+
+
+def test_alignment_is_measured_beyond_the_format() -> None:
+    """Sums of squares over images and widths pass 65504, and a share of infinity would be 0."""
+    with target().entered():
+        x = 5 * torch.randn(400, 64)
+        assert linear_cka(x, x) == pytest.approx(1, abs=1e-5)
+
+
+def test_a_plots_bars_are_the_cycles_of_layers_and_passes() -> None:
+    model = nn.Sequential(nn.Linear(8, 16), nn.Linear(16, 4))
+    task = Workload(name="any", fingerprint="", input_shape=(8,), num_classes=4)
+    hardware = target()
+    with hardware.entered():
+        hardware.adapt(model)
+        found, (axes,) = hardware.cost(model, task), hardware.plots(model, task)["cycles"].axes
+    drawn = [sum(bar.get_width() for bar in bars) for bars in axes.containers]
+    assert drawn == pytest.approx([found[f"cycles/{step}"] for step in ("forward", "weight", "input")])
+    assert [label.get_text() for label in axes.get_yticklabels()] == ["0", "1"]
+    assert axes.containers[2][0].get_width() == 0  # the first layer has no input gradient
+    rates = [float(text.get_text()) for text in axes.texts]
+    assert rates == pytest.approx([found[f"macs_per_cycle/layer/{name}"] for name in "01"], abs=0.005)
+    parts = nn.ModuleList([nn.Linear(8, 4)])
+    with hardware.entered():
+        assert hardware.plots(parts, task) == {}

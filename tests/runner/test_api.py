@@ -90,6 +90,8 @@ def test_ctrl_c_is_pythons_own(toy: list[str], monkeypatch: pytest.MonkeyPatch) 
         (lambda: runner.run(**TOY, **{"method.lr": object()}), "a config holds numbers"),
         (lambda: runner.run("--cfg"), "'--cfg' is no override"),
         (lambda: runner.run("toy"), "'toy' is no override"),
+        (lambda: runner.run(["method=toy"]), "['method=toy'] is no override: each is an argument of its own"),
+        (lambda: runner.sweep(("seed=0",)), "a list of them is unpacked"),
         (lambda: runner.sweep(**TOY, **{"method.lr": [0.1, "much"]}), "method.lr='much'"),
         (lambda: runner.table("tox"), "no paper 'tox'; did you mean 'toy'?"),
         (lambda: runner.table("toy", "huge"), "no scale 'huge'"),

@@ -145,6 +145,8 @@ class Crossbar(nn.Module):
         self.design = design
         self.scheme = SCHEMES[design.scheme]
         self.scale = design.weight_range * weight.shape[1] ** -0.5
+        self.is_read = False
+        """Whether a forward pass has read the weights as they are."""
         self._written = -1
         """Version of the weight after this array last wrote it."""
         one = weight.new_ones(())

@@ -7,10 +7,10 @@ becomes at most one pulse a synapse and step. All else (biases, other layers) st
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, fields
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
 import torch
 from msgspec import Meta
@@ -30,9 +30,24 @@ if TYPE_CHECKING:
     from runner.contracts import Task
 
 
+STEPS_OF_SILENCE = 100
+"""After so many steps of an optimiser without a pulse a run is refused: it would end as it began."""
+
+
+def _mark_as_read(layer: nn.Module, _: Any) -> None:
+    """A layer whose own forward pass runs computes with its weights as they are."""
+    layer.crossbar.is_read = True  # type: ignore[union-attr]
+
+
 @dataclass(kw_only=True)
 class SynapseCrossbar(TorchDevice):
-    """A crossbar, simulated on a processor or a CUDA device."""
+    """A crossbar, simulated on a processor or a CUDA device.
+
+    It refuses what a crossbar can't do: to compute with a function of its conductances (binary weights, say), and to
+    learn from wanted changes none of which is large enough for a pulse.
+    """
+
+    one_process: ClassVar[bool] = True
 
     scheme: Literal["software", "bidirectional_both", "bidirectional_single", "unidirectional"]
     rule: Literal["threshold", "fraction", "stochastic"]
@@ -73,6 +88,7 @@ class SynapseCrossbar(TorchDevice):
     def __post_init__(self) -> None:
         self._crossbars = WeakTensorKeyDictionary()
         self._wanting: list[tuple[Tensor, Crossbar, Tensor]] = []
+        self._steps = 0
 
     @property
     def design(self) -> Design:
@@ -90,7 +106,7 @@ class SynapseCrossbar(TorchDevice):
         if not layers:
             raise BadInput(
                 f"hardware=synapse_crossbar: {type(module).__name__} has no linear layer to put on a crossbar; "
-                "choose a network that has (model=perceptron), or hardware=cpu"
+                "choose a network that has (model=perceptron, where the method lets choose), or hardware=cpu"
             )
         for layer in layers:
             if layer.weight not in self._crossbars:
@@ -106,6 +122,7 @@ class SynapseCrossbar(TorchDevice):
         crossbar = Crossbar(layer.weight, self.design)
         layer.weight.copy_(crossbar.read())
         layer.add_module("crossbar", crossbar)
+        layer.register_forward_pre_hook(_mark_as_read)
         self._crossbars[layer.weight] = crossbar
 
     def _clip_deltas(self, layer: nn.Module, inputs: Any, output: Tensor) -> None:
@@ -133,23 +150,50 @@ class SynapseCrossbar(TorchDevice):
             for weight in group["params"]:
                 crossbar = self._crossbars.get(weight)
                 if crossbar is not None and weight.grad is not None:
+                    if not crossbar.is_read:
+                        raise BadInput(
+                            f"hardware=synapse_crossbar: a layer of {list(weight.shape)} weights learns, but computes "
+                            "with a function of them (one bit each, say); an array gives its conductances as they are: "
+                            "choose a method that computes with the weights it trains, or hardware=cpu"
+                        )
                     crossbar.follow(weight)
                     self._wanting.append((weight, crossbar, weight.clone()))
 
     @torch.no_grad()
     def _after_step(self, *_: Any) -> None:
+        largest = 0.0
         for weight, crossbar, before in self._wanting:
             change = weight - before
             weight.copy_(before)
             crossbar.update(weight, change)
+            if self._steps == STEPS_OF_SILENCE:
+                largest = max(largest, float(change.abs().max()))
+        if self._steps == STEPS_OF_SILENCE:
+            self._demand_pulses(
+                [crossbar for _, crossbar, _ in self._wanting], f": in the last step it was {largest:.2g}"
+            )
+        self._steps += bool(self._wanting)
         self._wanting = []
+
+    def _demand_pulses(self, crossbars: Sequence[Crossbar], told: str = "") -> None:
+        if crossbars and not any(bool(crossbar.counts[1]) for crossbar in crossbars):
+            steps = max(int(crossbar.counts[0]) for crossbar in crossbars)
+            raise BadInput(
+                f"hardware=synapse_crossbar: no synapse got a pulse in {steps} steps, "
+                f"no wanted change of a weight is larger than hardware.threshold={self.threshold:g}{told}; "
+                "raise method.lr (plain SGD: the batch size is the natural unit), lower the threshold, or take "
+                "hardware.rule=stochastic"
+            )
 
     @torch.no_grad()
     def cost(self, model: nn.Module, task: Task) -> dict[str, float]:
         """What the arrays of ``model`` went through until the state that was kept; nothing in software.
 
-        ``pulses`` of devices, ``pulses_per_synapse_update`` (in [0, 2]), ``refreshes`` of pairs, ``refresh_pulses``
-        that wrote them, and ``saturation_share`` of the devices.
+        ``synapses``: weights on arrays; ``pulses`` of devices, ``pulses_per_synapse_update`` (in [0, 2]), ``refreshes``
+        of pairs, ``refresh_pulses`` that wrote them, and ``saturation_share`` of the devices.
+
+        Raises:
+            BadInput: the arrays were trained, and never got a pulse.
         """
         crossbars = [part for part in model.modules() if isinstance(part, Crossbar)]
         if not crossbars:
@@ -158,7 +202,10 @@ class SynapseCrossbar(TorchDevice):
         sizes = counts.new_tensor([crossbar.conductance[0].numel() for crossbar in crossbars])
         offered = float(counts[:, 0] @ sizes)
         shares = torch.stack([crossbar.saturation() for crossbar in crossbars])
+        if offered:
+            self._demand_pulses(crossbars)
         return {
+            "synapses": float(sizes.sum()),
             "pulses": float(counts[:, 1].sum()),
             **({"pulses_per_synapse_update": float(counts[:, 1].sum()) / offered} if offered else {}),
             "refreshes": float(counts[:, 2].sum()),
@@ -166,7 +213,7 @@ class SynapseCrossbar(TorchDevice):
             "saturation_share": float(shares @ sizes / sizes.sum()),
         }
 
-    def plots(self) -> dict[str, Figure]:
+    def plots(self, model: nn.Module, task: Task) -> dict[str, Figure]:
         """``response``: conductance over pulses, up the whole range and down again."""
         if self.scheme == "software":
             return {}

@@ -11,6 +11,7 @@ from typing import Literal
 
 import torch
 from torch import Tensor, nn
+from torch.utils.flop_counter import FlopCounterMode
 
 from runner.errors import RunFailed
 
@@ -67,15 +68,30 @@ def layers(model: nn.Module, sample: Tensor) -> list[Layer]:
 
     kinds = (nn.Linear, nn.Conv1d, nn.Conv2d)
     hooks = [module.register_forward_hook(note) for module in names if isinstance(module, kinds)]
-    training = model.training
     try:
-        with torch.no_grad():
-            model.eval()(sample)
+        _pass(model, sample)
     finally:
-        model.train(training)
         for hook in hooks:
             hook.remove()
     return found
+
+
+def forward_macs(model: nn.Module, sample: Tensor) -> int:
+    """Multiply-accumulates of a forward pass of ``sample`` [1, …], whoever makes them: torch's own count."""
+    with FlopCounterMode(display=False) as counter:
+        _pass(model, sample)
+    return int(counter.get_total_flops()) // 2
+
+
+@torch.no_grad()
+def _pass(model: nn.Module, sample: Tensor) -> None:
+    """Forward, as in a test; every part's mode is put back."""
+    modes = {module: module.training for module in model.modules()}
+    try:
+        model.eval()(sample)
+    finally:
+        for module, training in modes.items():
+            module.training = training
 
 
 def _layer(name: str, module: nn.Module, given: Tensor, result: Tensor) -> Layer:

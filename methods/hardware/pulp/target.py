@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.optim.optimizer import register_optimizer_step_post_hook, register_optimizer_step_pre_hook
@@ -14,18 +15,30 @@ from torch.optim.optimizer import register_optimizer_step_post_hook, register_op
 from runner.errors import BadInput
 from runner.hardware.torch_device import TorchDevice
 from runner.methods.hardware.pulp.arithmetic import Arithmetic
-from runner.methods.hardware.pulp.cluster import STEPS, Cluster
+from runner.methods.hardware.pulp.cluster import STEPS, Cluster, Step
 from runner.methods.hardware.pulp.formats import FORMATS
-from runner.methods.hardware.pulp.layers import layers
+from runner.methods.hardware.pulp.layers import Layer, forward_macs, layers
 from runner.methods.hardware.pulp.observed import Observed, trained_layers
 
 if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
     from runner.contracts import Task
+
+
+PASSES: dict[Step, tuple[str, str]] = {
+    "forward": ("forward", "#1e6fb3"),
+    "weight": ("weight gradient", "#b3541e"),
+    "input": ("input gradient", "#c9a227"),
+}
+"""How a plot calls and colours the passes of a layer."""
 
 
 @dataclass(kw_only=True)
 class Pulp(Cluster, TorchDevice):
     """Eight cores and one controller, as a model: 16-bit numbers are exact, cycles are counted."""
+
+    one_process: ClassVar[bool] = True
 
     def check(self) -> None:
         """Emulated numbers live in float64 tensors of this machine's memory.
@@ -53,8 +66,23 @@ class Pulp(Cluster, TorchDevice):
         self._arithmetic = (
             Arithmetic(FORMATS[self.numerics], self.choice, transpose=self.layout == "HWC") if self.half else None
         )
-        with super().entered(), self._updates.counted(), self._arithmetic or nullcontext():
-            yield
+        check = register_optimizer_step_pre_hook(self._demand_eps)
+        try:
+            with super().entered(), self._updates.counted(), self._arithmetic or nullcontext():
+                yield
+        finally:
+            check.remove()
+
+    def _demand_eps(self, optimizer: torch.optim.Optimizer, *_: Any) -> None:
+        """Adam divides by sqrt(v) + eps; where eps is 0, so is many a v, and a step has no bound."""
+        for group in optimizer.param_groups if self.half else ():
+            eps = group.get("eps")
+            if eps and not FORMATS[self.numerics].round(np.float64(eps)):
+                raise BadInput(
+                    f"hardware.numerics={self.numerics}: {type(optimizer).__name__}'s eps={eps:g} is 0 in this format, "
+                    "and so are squares of small gradients, by whose root and eps it divides; take "
+                    "method.optimizer=sgd, where the method lets choose, or hardware.numerics=bfloat16"
+                )
 
     def measure(self) -> dict[str, float]:
         """``lost_updates`` beside the machine's own costs: absent where no optimiser stepped in this process."""
@@ -80,28 +108,42 @@ class Pulp(Cluster, TorchDevice):
         cycles = sum(part.cycles for part in parts) + sum(map(self.update, trained_layers(model)))
         return {"training_cycles": cycles, "training_macs": sum(part.macs for part in parts)}
 
+    def costless(self, model: nn.Module, task: Task) -> str | None:
+        """Where a network isn't one pass of one sample through layers that the kernels know."""
+        found = self._layers(model, task)
+        return found if isinstance(found, str) else None
+
+    def _layers(self, model: nn.Module, task: Task) -> list[Layer] | str:
+        """What the cost is of, or why there is none."""
+        sample = task.sample()
+        if sample is None:
+            return f"a network of {type(task).__name__} takes more than one sample: cycles can't be told"
+        if type(model).forward is nn.Module.forward:
+            return f"{type(model).__name__} is parts without a forward pass of their own: cycles can't be told"
+        with self._arithmetic.paused() if self._arithmetic else nullcontext():
+            found = layers(model, sample)
+            multiplied = forward_macs(model, sample)
+        known = sum(layer.macs for layer in found)
+        if known != multiplied or not found:
+            return (
+                f"the kernels know {known} of the {multiplied} multiply-accumulates of a forward pass, those of linear "
+                "and convolutional layers: cycles can't be told"
+            )
+        return found
+
     def cost(self, model: nn.Module, task: Task) -> dict[str, float]:
         """One step of back-propagation with one sample, whatever the run itself did.
 
         Returns:
             In all: ``cycles``, ``macs``, ``macs_per_cycle``, ``milliseconds``, ``l1_bytes`` (the largest tile),
             ``im2row_bytes`` (the largest buffer, untiled), ``model_bytes`` (parameters and their gradients); and
-            ``macs_per_cycle/<pass>``, ``cycles/<pass>``, ``macs_per_cycle/<layer>``. Empty where the task has no
-            single sample, or the model makes nothing of one.
+            ``macs_per_cycle/<pass>``, ``cycles/<pass>``, ``macs_per_cycle/<layer>``. Empty where ``costless`` says why.
 
         Raises:
             RunFailed: a layer doesn't fit L1, or is no layer that the kernels know.
         """
-        sample = task.sample()
-        if sample is None:
-            return {}
-        with self._arithmetic.paused() if self._arithmetic else nullcontext():
-            try:
-                found = layers(model, sample)
-            except (NotImplementedError, TypeError, RuntimeError):
-                # a container of blocks, or a network that takes labels or time beside the sample: nothing to tell
-                return {}
-        if not found:
+        found = self._layers(model, task)
+        if isinstance(found, str):
             return {}
         costs, total = self.costs(found), self.step_total(found)
         metrics: dict[str, float] = {
@@ -123,6 +165,34 @@ class Pulp(Cluster, TorchDevice):
             macs, cycles = (sum(values) for values in zip(*((c.macs, c.cycles) for c in steps.values()), strict=True))
             metrics[f"macs_per_cycle/layer/{layer.name}"] = macs / cycles
         return metrics
+
+    def plots(self, model: nn.Module, task: Task) -> dict[str, Figure]:
+        """``cycles``: of each layer of a step, by pass, with the multiply-accumulates a cycle that they come to."""
+        found = self._layers(model, task)
+        if isinstance(found, str):
+            return {}
+        from matplotlib.figure import Figure
+        from matplotlib.ticker import EngFormatter
+
+        costs, names = self.costs(found), [layer.name for layer in found]
+        figure = Figure(figsize=(6, 1.2 + 0.3 * len(found)), layout="constrained")
+        axes = figure.subplots()
+        ends = [0.0] * len(found)
+        for step, (label, colour) in PASSES.items():
+            lengths = [steps[step].cycles if step in steps else 0.0 for steps in costs]
+            axes.barh(range(len(found)), lengths, left=ends, color=colour, label=label)
+            ends = [end + length for end, length in zip(ends, lengths, strict=True)]
+        for place, (end, steps) in enumerate(zip(ends, costs, strict=True)):
+            rate = sum(cost.macs for cost in steps.values()) / end
+            axes.annotate(f"{rate:.2f}", (end, place), (3, 0), textcoords="offset points", va="center", fontsize=8)
+        axes.set_yticks(range(len(found)), names)
+        axes.invert_yaxis()
+        axes.margins(x=0.08)
+        axes.xaxis.set_major_formatter(EngFormatter())
+        axes.set_xlabel(f"cycles of {self.cores} cores a step of one sample; beside each bar its MAC/cycle")
+        axes.legend(frameon=False)
+        axes.spines[["top", "right"]].set_visible(False)
+        return {"cycles": figure}
 
 
 class LostUpdates:

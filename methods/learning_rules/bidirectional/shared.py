@@ -133,7 +133,7 @@ class SharedWeights(Method[ImageClassification]):
         for epoch in run.epochs(epochs, monitor=f"{split}_acc" if best else None, restore_best=best):
             first, stop = (epoch - 1) * self.rhythm, min(epoch * self.rhythm, self.iterations)
             self.undirected.train()
-            total_up, total_down = torch.zeros(2, device=run.device)
+            total_up, total_down = torch.zeros(2, dtype=torch.float32, device=run.device)  # of no emulated format
             batches = stream(task, self.batch_size, first, stop, seed, run.generator)
             for iteration, (x, y) in enumerate(batches, first):
                 self.learning_rates(iteration)
@@ -174,12 +174,13 @@ class SharedWeights(Method[ImageClassification]):
         draw = torch.Generator().manual_seed(0)  # one fixed draw, whatever the run's seed
         noisy = scores(model, white_noise(x, self.noise, draw))
         attacked = [fgsm(model, part, self.eps) for part in x.split(EVALUATED_AT_ONCE)]
+        stuck = torch.cat([part.stuck for part in attacked])
         nothing = scores(model, torch.rand((PURE_NOISE, *task.shape), generator=draw).to(x))
         metrics = {
             "test_acc": accuracy(clean, y),
             "noisy_acc": accuracy(noisy, y),
             "fgsm_acc": accuracy(torch.cat([scores(model, part.x) for part in attacked]), y),
-            "fgsm_stuck": float(torch.cat([part.stuck for part in attacked]).double().mean()),
+            "fgsm_stuck": int(stuck.sum()) / len(stuck),
             "sigmoid_rate": float(nothing.sigmoid().max() / clean.sigmoid().max()),
             "softmax_rate": float(nothing.softmax(1).max() / clean.softmax(1).max()),
         }

@@ -130,7 +130,7 @@ class StagedRule(LearningRule):
                 group["lr"] = lr
             self.model.train()
             before = self.bits()
-            total = torch.zeros((), device=run.device)
+            total = torch.zeros((), dtype=torch.float32, device=run.device)  # no number of an emulated format
             for x, y in minibatches(task, self.batch_size, run.generator):
                 optimizer.zero_grad()
                 total += self.set_gradients(x, y).detach() * len(y)

@@ -21,6 +21,7 @@ def linear_cka(x: Tensor, y: Tensor) -> float:
 
     Kornblith et al., ICML 2019, arXiv 1905.00414.
     """
+    x, y = x.float(), y.float()  # beyond an emulated format, in which these sums would be infinite
     x, y = x - x.mean(0), y - y.mean(0)
     norm = torch.linalg.matrix_norm
     scale = float(norm(x.T @ x) * norm(y.T @ y))

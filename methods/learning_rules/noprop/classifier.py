@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from dataclasses import dataclass
+from statistics import fmean, pstdev
 from typing import TYPE_CHECKING, ClassVar, Literal
 
 import torch
@@ -171,13 +172,13 @@ class NoProp(Classifier):
             hits.append((scores.argmax(2) == labels).sum(1))
             steps = torch.stack([torch.stack([self.network.embedding.nearness(z) for z in walk]) for walk in walks])
             nearest.append((steps.argmax(3) == labels).sum((0, 2)))
-        accuracies = torch.stack(hits).sum(0).double() / len(y)
-        by_step = torch.stack(nearest).sum(0).double() / (len(y) * self.inference_runs)
+        # from counts, in Python: a share is no number of an emulated format
+        accuracies = [right / len(y) for right in torch.stack(hits).sum(0).tolist()]
+        by_step = [right / (len(y) * self.inference_runs) for right in torch.stack(nearest).sum(0).tolist()]
         name = f"{split}_acc"
-        metrics = {name: float(accuracies.mean()), f"{name}_nearest": float(by_step[-1])}
-        metrics[f"{name}_walks_std"] = float(accuracies.std(correction=0))
+        metrics = {name: fmean(accuracies), f"{name}_nearest": by_step[-1], f"{name}_walks_std": pstdev(accuracies)}
         if len(by_step) > 1:
-            metrics |= {f"{name}_nearest/block{number}": float(value) for number, value in enumerate(by_step, 1)}
+            metrics |= {f"{name}_nearest/block{number}": value for number, value in enumerate(by_step, 1)}
         if run is not None:
             run.save("predictions", {"label": y, "probability": torch.cat(probability)})
         return metrics

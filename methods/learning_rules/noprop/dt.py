@@ -101,9 +101,15 @@ class NoPropDT(NoProp):
         """As ever.
 
         Raises:
-            BadInput: the schedule isn't one, or several processes can't share a learned embedding.
+            BadInput: the schedule isn't one, or several processes can't share a learned embedding, or are not where
+                the hardware is modelled.
         """
         self.steps = schedule.step(self.abar[:-1], self.abar[1:])
+        if self.workers > 1 and run.one_process:
+            raise BadInput(
+                f"method.workers={self.workers}: the chosen hardware is modelled in one process, and would not be in "
+                "others; take method.workers=1"
+            )
         if self.workers > 1 and self.embedding != "one_hot":
             raise BadInput(
                 f"method.workers={self.workers}: all blocks move a learned embedding; "

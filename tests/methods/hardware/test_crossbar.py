@@ -427,7 +427,7 @@ def test_hooks_are_gone_after_the_run_and_software_is_untouched() -> None:
     for ours, theirs in zip(model.parameters(), plain.parameters(), strict=True):
         assert torch.equal(ours, theirs)
     assert hardware.cost(model, None) == {}  # type: ignore[arg-type]
-    assert hardware.plots() == {}
+    assert hardware.plots(model, None) == {}  # type: ignore[arg-type]
 
 
 def test_networks_without_linear_layers_are_refused() -> None:
@@ -436,7 +436,8 @@ def test_networks_without_linear_layers_are_refused() -> None:
 
 
 def test_the_response_is_plotted() -> None:
-    (axes,) = target(beta_ltp=5.0, beta_ltd=1.0).plots()["response"].axes
+    hardware, model = network(beta_ltp=5.0, beta_ltd=1.0)
+    (axes,) = hardware.plots(model, None)["response"].axes  # type: ignore[arg-type]
     up, down = [list(map(float, line.get_ydata())) for line in axes.lines]
     assert (up[0], round(up[-1], 9), round(down[0], 9), round(down[-1], 9)) == (0, 1, 1, 0)
     assert up[32] > 0.9
