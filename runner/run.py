@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from runner.attempt import Attempt
 from runner.contracts import Backbone, Method
 from runner.errors import CorruptData
+from runner.hardware.activations import LiveBytes
 from runner.hardware.torch_device import TorchDevice
 from runner.identity import digest
 from runner.loops import Epoch, Loops, Stateful
@@ -81,6 +82,20 @@ class Run:
     def adapt(self, module: nn.Module) -> nn.Module:
         """A module of the method's own making, on the device."""
         return self._hardware.adapt(module)
+
+    def step_bytes(self, step: Callable[[], object], model: nn.Module) -> int:
+        """Make a training step up to the gradients; most bytes that it holds at once.
+
+        Beside parameters, their gradients and what was there before: activations, errors, whatever a rule keeps.
+
+        Args:
+            step: makes it.
+            model: what it trains.
+        """
+        with LiveBytes(self._hardware.saved_bytes) as live:
+            step()
+        gradients = [weight.grad for weight in model.parameters() if weight.grad is not None]
+        return int(live.most(without=gradients))
 
     def step_cost(self, step: Callable[[], object], model: nn.Module) -> dict[str, float]:
         """What the hardware's model says of a training step of one sample; empty on a real device.

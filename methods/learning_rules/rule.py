@@ -6,7 +6,7 @@ Letters: B images of a batch, K classes.
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
@@ -95,6 +95,36 @@ class Classifier(Method[ImageClassification]):
             metrics["val_acc"] = accuracy(self.scores(task, "val"), task.val_y)
         return metrics
 
+    def step_costs(
+        self, step: Callable[[Tensor, Tensor], object], task: ImageClassification, run: Run
+    ) -> dict[str, float]:
+        """What a training step costs up to the gradients, measured on the first images.
+
+        Args:
+            step: makes it, for images [B, …] with classes [B].
+            task: gives them.
+            run: the run.
+
+        Returns:
+            ``training_flops``, operations an image of matrix products and convolutions (a product and its sum count
+            as two) and ``step_bytes``, the most that is held at once beside parameters and their gradients, both of a
+            whole batch; and what a modelled target says of a single image, batch norm by its statistics.
+        """
+        x, y = task.train_x[: self.batch_size], task.train_y[: self.batch_size]
+        counter = FlopCounterMode(display=False)
+        buffers = {buffer: buffer.clone() for buffer in self.model.buffers()}
+        self.model.zero_grad()
+        with torch.enable_grad():
+            self.model.train()
+            with counter:
+                held = run.step_bytes(lambda: step(x, y), self.model)
+            self.model.eval()
+            modelled = run.step_cost(lambda: step(x[:1], y[:1]), self.model)
+        self.model.zero_grad()
+        for buffer, before in buffers.items():
+            buffer.copy_(before)
+        return {"training_flops": counter.get_total_flops() / len(y), "step_bytes": float(held), **modelled}
+
 
 @dataclass(kw_only=True, eq=False)
 class LearningRule(Classifier):
@@ -138,21 +168,5 @@ class LearningRule(Classifier):
             self.validate(task, run, epoch)
 
     def evaluate(self, task: ImageClassification, run: Run) -> dict[str, float]:
-        """What a classifier gives, ``training_flops``, and what a modelled target says of a step of one image."""
-        metrics = {**super().evaluate(task, run), "training_flops": self.training_flops(task)}
-        if not self.drop_last:  # else a step needs more than one image
-            metrics |= run.step_cost(lambda: self.set_gradients(task.train_x[:1], task.train_y[:1]), self.model)
-            self.model.zero_grad()
-        return metrics
-
-    def training_flops(self, task: ImageClassification) -> float:
-        """Floating-point operations of one batch's ``set_gradients``, per image: of matrix products and convolutions.
-
-        A product and its sum count as two. It is counted, not estimated, on the first full batch.
-        """
-        x, y = task.train_x[: self.batch_size], task.train_y[: self.batch_size]
-        counter = FlopCounterMode(display=False)
-        with torch.enable_grad(), counter:
-            self.set_gradients(x, y)
-        self.model.zero_grad()
-        return counter.get_total_flops() / len(y)
+        """What a classifier gives, and what a training step costs."""
+        return super().evaluate(task, run) | self.step_costs(self.set_gradients, task, run)

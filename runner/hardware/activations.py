@@ -1,19 +1,22 @@
-"""Bytes that a training step saves for its backward pass.
+"""Bytes that a training step saves for its backward pass, and all that it holds, whatever its rule.
 
-Measured in one epoch of a loop with hooks on saved tensors. A step ends where an optimiser has stepped; the
-epoch's largest step counts, and in it each storage once. A storage that is still alive two epochs later is not
+The first are measured in one epoch of a loop with hooks on saved tensors. A step ends where an optimiser has stepped;
+the epoch's largest step counts, and in it each storage once. A storage that is still alive two epochs later is not
 an activation: it is a parameter, the task's data or a layer's fixed input; these are counted apart.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
+from itertools import accumulate
 from types import TracebackType
-from typing import Self
+from typing import Any, Self
 
 import torch
 from torch.multiprocessing.reductions import StorageWeakRef
 from torch.optim.optimizer import register_optimizer_step_post_hook
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
 
 EPOCHS_TO_SETTLE = 2
 
@@ -81,3 +84,61 @@ class SavedActivations:
         self._steps[-1].setdefault(reference.cdata, (reference, self._size(tensor)))
         if parameter or (tensor.is_leaf and tensor.requires_grad):
             self._parameters.add(reference.cdata)
+
+
+class LiveBytes(TorchDispatchMode):
+    """While it is entered, the tensors that operations make are followed from birth to death.
+
+    A rule that never asks autograd saves nothing for a backward pass, and yet holds what its layers gave.
+    """
+
+    def __init__(self, size: Callable[[torch.Tensor], int] = storage_bytes) -> None:
+        """``size``: bytes that the target would hold for all of a tensor's storage."""
+        super().__init__()  # type: ignore[no-untyped-call]
+        self._size = size
+        self._alive: dict[int, tuple[StorageWeakRef, int, int]] = {}
+        self._lives: list[tuple[int, int, int, int]] = []
+        self._time = 0
+
+    def __torch_dispatch__(
+        self, func: Any, types: Any, args: Sequence[Any] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        """One operation: its results are born, whatever is gone since the last one has died before it."""
+        self._time += 1
+        given = [_key(tensor) for tensor in _tensors([*args, *(kwargs or {}).values()])]
+        self._bury()
+        result = func(*args, **(kwargs or {}))
+        for tensor in _tensors([result]):
+            key = _key(tensor)
+            if key not in given and key not in self._alive:
+                reference = StorageWeakRef(tensor.untyped_storage())  # type: ignore[no-untyped-call]
+                self._alive[key] = (reference, self._size(tensor), self._time)
+        return result
+
+    def most(self, without: Iterable[torch.Tensor] = ()) -> int:
+        """Bytes of the moment at which most were alive, once it is left; ``without`` some tensors that live on."""
+        self._time += 1
+        self._bury()
+        aside = {_key(tensor) for tensor in without}
+        lives = [*self._lives, *((key, size, born, self._time) for key, (_, size, born) in self._alive.items())]
+        change = [0] * (self._time + 1)
+        for key, size, born, died in lives:
+            if not (died == self._time and key in aside):
+                change[born] += size
+                change[died] -= size
+        return max(accumulate(change))
+
+    def _bury(self) -> None:
+        for key, (reference, size, born) in list(self._alive.items()):
+            if reference.expired():  # type: ignore[no-untyped-call]
+                self._lives.append((key, size, born, self._time))
+                del self._alive[key]
+
+
+def _tensors(values: Iterable[Any]) -> list[torch.Tensor]:
+    leaves = tree_leaves(list(values))
+    return [leaf for leaf in leaves if isinstance(leaf, torch.Tensor) and leaf.layout is torch.strided]
+
+
+def _key(tensor: torch.Tensor) -> int:
+    return int(tensor.untyped_storage()._cdata)

@@ -69,6 +69,10 @@ def built(name: str, task: ImageClassification, *overrides: str) -> Any:
     return method
 
 
+QUIET: Any = SimpleNamespace(save=lambda *_: None, step_bytes=lambda *_: 0, step_cost=lambda *_: {})
+"""A run that keeps nothing and makes no step to see what it costs."""
+
+
 def moved(before: dict[str, Tensor], after: dict[str, Tensor]) -> set[str]:
     return {name for name in before if not torch.equal(before[name], after[name])}
 
@@ -352,7 +356,7 @@ def test_a_walks_image_path_runs_once(monkeypatch: pytest.MonkeyPatch) -> None:
         calls: list[int] = []
         for block in method.network.blocks:
             block.image.register_forward_hook(lambda *_, calls=calls: calls.append(1))
-        method.evaluate(task, SimpleNamespace(save=lambda *_: None))
+        method.evaluate(task, QUIET)
         assert len(calls) == 2 * blocks  # once for the test images, once for the training images
 
 
@@ -362,9 +366,8 @@ def test_the_checkpoint_is_all_that_evaluation_needs(name: str) -> None:
     method = built(name, task, "method.embedding=prototype", "method.block=conv")
     again = built(name, task_of(seed=1), "method.embedding=prototype", "method.block=conv")
     again.model.load_state_dict(method.model.state_dict())
-    run = SimpleNamespace(save=lambda *_: None)
     torch.rand(1)
-    assert again.evaluate(task, run) == method.evaluate(task, run)
+    assert again.evaluate(task, QUIET) == method.evaluate(task, QUIET)
 
 
 @pytest.mark.parametrize("name", ["noprop_ct", "noprop_fm", "noprop_backprop"])

@@ -48,14 +48,14 @@ class Reconstruction(LearningRule):
             run.log(val_loss=self.error(task, "val"))
 
     def evaluate(self, task: ImageClassification, run: Run) -> dict[str, float]:
-        """``test_mse``, ``val_mse`` where images were held out, and ``training_flops``."""
+        """``test_mse``, ``val_mse`` where images were held out, and what a training step costs."""
         metrics = {"test_mse": self.error(task, "test")}
         with torch.no_grad():
             shown = task.test_x[:SHOWN]
             run.save("reconstructions", {"image": shown, "reconstruction": self.model(shown).reshape(shown.shape)})
         if len(task.val_y):
             metrics["val_mse"] = self.error(task, "val")
-        return {**metrics, "training_flops": self.training_flops(task)}
+        return metrics | self.step_costs(self.set_gradients, task, run)
 
 
 def mean_square(output: Tensor, x: Tensor) -> Tensor:

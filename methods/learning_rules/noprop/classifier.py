@@ -123,6 +123,10 @@ class NoProp(Classifier):
             generator: draws further noise, on the CPU.
         """
 
+    @abstractmethod
+    def set_gradients(self, x: Tensor, y: Tensor) -> Tensor:
+        """Leave the gradients of a training step in all that learns, for a batch [B, …] with classes [B]; the loss."""
+
     def scored(self, z: Tensor) -> Tensor:
         """Scores [B, K] of the end of a walk, the highest at the predicted class."""
         scores: Tensor = self.network.classify(z)
@@ -151,12 +155,13 @@ class NoProp(Classifier):
 
         Beside the head's, ``test_acc_nearest`` is the accuracy of the nearest embedding, where walks have steps of
         their own ``test_acc_nearest/block1``, …; ``test_acc_walks_std`` is the deviation between walks;
-        ``embedding_gap`` the distance of the two classes whose embeddings are nearest.
+        ``embedding_gap`` the distance of the two classes whose embeddings are nearest. And what a step costs.
         """
         metrics = self._tested(task, "test", run) | {"train_acc": self._tested(task, "train")["train_acc"]}
         if len(task.val_y):
             metrics["val_acc"] = self._tested(task, "val")["val_acc"]
-        return metrics | {"embedding_gap": self.network.embedding.gap()}
+        metrics["embedding_gap"] = self.network.embedding.gap()
+        return metrics | self.step_costs(self.set_gradients, task, run)
 
     @torch.no_grad()
     def _tested(self, task: ImageClassification, split: ImageSplit, run: Run | None = None) -> dict[str, float]:

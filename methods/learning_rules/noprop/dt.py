@@ -159,6 +159,15 @@ class NoPropDT(NoProp):
         with Workers(min(self.workers, len(learners)), learners, task, self.batch_size) as workers:
             yield workers.epoch
 
+    def set_gradients(self, x: Tensor, y: Tensor) -> Tensor:
+        """Of a step of each block, one after the other, the head's with each; the sum of their losses."""
+        total = torch.zeros((), dtype=torch.float32, device=x.device)
+        for part in (part for learner in self.learners() for part in learner.passes):
+            loss = part.loss(x, y)
+            loss.backward()
+            total += loss.detach()
+        return total
+
     def walk(self, z: Tensor, seen: list[Tensor], generator: torch.Generator) -> list[Tensor]:
         """z_t = a_t uhat_t(z_{t-1}, x) + b_t z_{t-1} + sqrt(c_t) noise: all of z_1 … z_T."""
         states = []
