@@ -73,6 +73,13 @@ def test_rules_are_priced_by_their_own_products(cli: Cli) -> None:
     assert found["pepita_image"]["training_macs"] == 3 * up + 64 * 10 - 24 * 10
 
 
+def test_quantisation_errors_are_measured_beyond_the_format(cli: Cli) -> None:
+    few = ["method=biper", "model=perceptron", "model.hidden=[16,16]", "method.lr=0.01", "dataset=digits"]
+    found = metrics(cli, *few, "method.epochs=1", "method.stage2_epochs=1")
+    assert found["laplace_error/1"] == pytest.approx(1, abs=0.02)
+    assert 0 < found["quantisation_error"] < 0.2
+
+
 def test_activations_are_counted_in_numbers_of_the_target(cli: Cli) -> None:
     line = ["method=backprop_image", "dataset=digits", "model.hidden=[32]", "method.epochs=3"]
     half = metrics(cli, *line)["saved_activation_bytes"]

@@ -95,11 +95,11 @@ class BiPer(StagedRule):
         """
         metrics = super().evaluate(task, run)
         layers = list(binary_layers(self.model))
-        proxies = [layer.proxy() for layer in layers]
-        sizes = torch.tensor([float(s.numel()) for s in proxies])
+        proxies = [layer.proxy().float() for layer in layers]  # beyond an emulated format, like all that follows
+        sizes = torch.tensor([s.numel() for s in proxies], dtype=torch.float32)
         errors = torch.stack([quantisation_error.measured_error(s) for s in proxies]).cpu()
         repository = torch.stack([quantisation_error.repository_error(s) for s in proxies]).cpu()
-        spreads = torch.stack([self.omega * layer.latent.abs().mean() for layer in layers]).cpu()
+        spreads = torch.stack([self.omega * layer.latent.float().abs().mean() for layer in layers]).cpu()
         measured = {"error": errors, "repository_error": repository, "omega_b": spreads, "weights": sizes}
         run.save("quantisation_error", measured)
         run.save(

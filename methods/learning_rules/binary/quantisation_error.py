@@ -56,8 +56,8 @@ def repository_error(s: Tensor) -> Tensor:
 
 
 def laplace(count: int, x: float, generator: torch.Generator) -> Tensor:
-    """omega w of ``count`` latents, float64: Laplace(0, x)."""
-    uniform = torch.rand(count, generator=generator, dtype=torch.float64) - 0.5
+    """omega w of ``count`` latents, float32: Laplace(0, x)."""
+    uniform = torch.rand(count, generator=generator, dtype=torch.float32) - 0.5
     return -x * uniform.sign() * torch.log1p(-2 * uniform.abs())
 
 
