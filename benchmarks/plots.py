@@ -7,6 +7,7 @@ import sys
 from typing import Any
 
 import matplotlib
+from matplotlib.figure import Figure
 
 from benchmarks.readme import ROOT
 
@@ -19,6 +20,14 @@ def cells_of(paper: str) -> dict[tuple[str, str, str], Any]:
     """A paper's measured cells by table, row and column."""
     data: dict[str, Any] = json.loads((ROOT / "results" / f"{paper}.json").read_text(encoding="utf-8"))
     return {(cell["table"], cell["row"], cell["column"]): cell for cell in data["cells"]}
+
+
+def kept(figure: Figure, path: str) -> None:
+    """Write a figure to ``path`` of this repository, without frames on the right and above."""
+    for axis in figure.axes:
+        axis.spines[["top", "right"]].set_visible(False)
+    figure.savefig(ROOT / path, metadata={"Date": None})
+    print(ROOT / path)
 
 
 def forwardgnn() -> None:
@@ -47,10 +56,7 @@ def forwardgnn() -> None:
     axes[3].set(title="citeseer_full", xlabel="layers (GCN)", ylabel="saved activations, MB", xticks=[1, 2, 3, 4])
     for axis in axes:
         axis.legend(frameon=False)
-        axis.spines[["top", "right"]].set_visible(False)
-    file = ROOT / "methods" / "graph" / "forwardgnn" / "depth.svg"
-    figure.savefig(file, metadata={"Date": None})
-    print(file)
+    kept(figure, "methods/graph/forwardgnn/depth.svg")
 
 
 def noprop() -> None:
@@ -71,10 +77,7 @@ def noprop() -> None:
     axes[1].set(title="a training step", xlabel="blocks", ylabel="saved activations, MB", xticks=depths, ylim=(0, None))
     for axis in axes:
         axis.legend(frameon=False)
-        axis.spines[["top", "right"]].set_visible(False)
-    file = ROOT / "methods" / "learning_rules" / "noprop" / "blocks.svg"
-    figure.savefig(file, metadata={"Date": None})
-    print(file)
+    kept(figure, "methods/learning_rules/noprop/blocks.svg")
 
 
 def crossbar() -> None:
@@ -109,10 +112,7 @@ def crossbar() -> None:
     accuracy.set_xticks(range(len(rows)), [row.replace(", ", ",\n") for row in rows])
     for axis in (response, accuracy):
         axis.legend(frameon=False)
-        axis.spines[["top", "right"]].set_visible(False)
-    file = ROOT / "methods" / "hardware" / "crossbar" / "schemes.svg"
-    figure.savefig(file, metadata={"Date": None})
-    print(file)
+    kept(figure, "methods/hardware/crossbar/schemes.svg")
 
 
 def fp16_mcu_odl() -> None:
@@ -148,10 +148,7 @@ def fp16_mcu_odl() -> None:
         axis.set(xticks=range(len(rules)), xticklabels=["BP", "FA"], ylabel=label)
     for axis in axes:
         axis.legend(frameon=False, fontsize="small")
-        axis.spines[["top", "right"]].set_visible(False)
-    file = ROOT / "methods" / "hardware" / "pulp" / "formats.svg"
-    figure.savefig(file, metadata={"Date": None})
-    print(file)
+    kept(figure, "methods/hardware/pulp/formats.svg")
 
 
 def bidirectional() -> None:
@@ -183,11 +180,8 @@ def bidirectional() -> None:
         axis.plot([], [], color="black", linewidth=2, label="published, one run")
         axis.set(title=network, xticks=range(len(shown)), xticklabels=shown.values())
         axis.legend(frameon=False)
-        axis.spines[["top", "right"]].set_visible(False)
     axes[0].set_ylabel("MNIST, accuracy in %")
-    file = ROOT / "methods" / "learning_rules" / "bidirectional" / "attacks.svg"
-    figure.savefig(file, metadata={"Date": None})
-    print(file)
+    kept(figure, "methods/learning_rules/bidirectional/attacks.svg")
 
 
 def biper() -> None:
@@ -216,19 +210,14 @@ def biper() -> None:
     accuracy.set_yticks(range(len(rows)), rows[::-1])
     accuracy.set(xlabel="test accuracy, %", title="Fashion-MNIST, 16 x 16: each seed, the mean")
     error.legend(frameon=False, fontsize="small")
-    for axis in (error, accuracy):
-        axis.spines[["top", "right"]].set_visible(False)
-    file = ROOT / "methods" / "learning_rules" / "binary" / "quantisation_error.svg"
-    figure.savefig(file, metadata={"Date": None})
-    print(file)
+    kept(figure, "methods/learning_rules/binary/quantisation_error.svg")
 
 
 def counter_current() -> None:
     """What learning rules reach on MNIST, and how CCL's variants on digits go with the alignment of both networks."""
     from matplotlib import pyplot
 
-    data: dict[str, Any] = json.loads((ROOT / "results" / "ccl.json").read_text(encoding="utf-8"))
-    cells = {(cell["table"], cell["row"], cell["column"]): cell for cell in data["cells"]}
+    cells = cells_of("ccl")
     figure, (rules, alignment) = pyplot.subplots(1, 2, figsize=(12, 4), layout="constrained")
     names = [column for table, row, column in cells if (table, row) == ("perceptron", "mnist")]
     for place, name in enumerate(names):
@@ -253,11 +242,42 @@ def counter_current() -> None:
             )
             alignment.annotate(row, (x["mean"], y["mean"]), xytext=(4, 4), textcoords="offset points", fontsize=7)
     alignment.set(xlabel="linear CKA of both networks, %", ylabel="test accuracy, %", title="CCL's variants on digits")
-    for axis in (rules, alignment):
-        axis.spines[["top", "right"]].set_visible(False)
-    file = ROOT / "methods" / "learning_rules" / "ccl" / "alignment.svg"
-    figure.savefig(file, metadata={"Date": None})
-    print(file)
+    kept(figure, "methods/learning_rules/ccl/alignment.svg")
+
+
+def cross_learning_rules() -> None:
+    """Each rule's accuracy on each hardware, every seed and the mean; cycles of a step against what it holds."""
+    from matplotlib import pyplot
+
+    cells = cells_of("cross_learning_rules")
+    rules = list(dict.fromkeys(row for table, row, _ in cells if table == "accuracy"))
+    colours = {"cpu": "#777777", "synapse_crossbar": "#b3541e", "pulp_8core, binary16": "#1e6fb3"}
+    figure, (accuracy, cost) = pyplot.subplots(1, 2, figsize=(12, 4.2), layout="constrained")
+    for offset, (hardware, colour) in zip((-0.22, 0.0, 0.22), colours.items(), strict=True):
+        label: str | None = hardware
+        for place, rule in enumerate(rules):
+            cell = cells.get(("accuracy", rule, hardware))
+            if cell and cell["n"]:
+                at = place + offset
+                accuracy.plot(
+                    list(cell["values"].values()), [at] * cell["n"], "o", color=colour, alpha=0.6, label=label
+                )
+                accuracy.plot([cell["mean"]] * 2, [at - 0.1, at + 0.1], color=colour, lw=2.5)
+                label = None
+    accuracy.set_yticks(range(len(rules)), rules)
+    accuracy.invert_yaxis()
+    accuracy.set(xlabel="test accuracy, %", title="digits, two hidden layers of 64: each seed and the mean")
+    accuracy.legend(frameon=False)
+    for rule in rules:
+        x, y = cells["work", rule, "cycles, pulp_8core"], cells["memory", rule, "pulp_8core, binary16"]
+        if x["n"] and y["n"]:
+            cost.plot(x["mean"], y["mean"], "o", color="#1e6fb3")
+            cost.annotate(rule, (x["mean"], y["mean"]), xytext=(4, 4), textcoords="offset points", fontsize=8)
+    cost.set(
+        xscale="log", xlabel="modelled cycles of a step of one image, thousands", ylabel="held in a step of 20, kB"
+    )
+    cost.set(ylim=(0, None), title="pulp_8core, binary16")
+    kept(figure, "methods/learning_rules/hardware.svg")
 
 
 PLOTS = {
@@ -268,6 +288,7 @@ PLOTS = {
     "fp16-mcu-odl": fp16_mcu_odl,
     "bidirectional-learning": bidirectional,
     "biper": biper,
+    "cross_learning_rules": cross_learning_rules,
 }
 
 if __name__ == "__main__":
