@@ -118,7 +118,9 @@ class Classifier(Method[ImageClassification]):
             self.model.train()
             with counter:
                 held = run.step_bytes(lambda: step(x, y), self.model)
-            self.model.eval()
+            for part in self.model.modules():
+                if isinstance(part, nn.modules.batchnorm._BatchNorm):
+                    part.eval()
             modelled = run.step_cost(lambda: step(x[:1], y[:1]), self.model)
         self.model.zero_grad()
         for buffer, before in buffers.items():

@@ -73,6 +73,12 @@ def test_rules_are_priced_by_their_own_products(cli: Cli) -> None:
     assert found["pepita_image"]["training_macs"] == 3 * up + 64 * 10 - 24 * 10
 
 
+def test_binary_layers_learn_in_the_step_that_is_priced(cli: Cli) -> None:
+    few = ["model=perceptron", "model.hidden=[16,16]", "method.lr=0.01", "dataset=digits", "method.epochs=1"]
+    found = [metrics(cli, f"method={name}", *few)["training_macs"] for name in ("biper", "sign_ste", "backprop_image")]
+    assert len(set(found)) == 1
+
+
 def test_quantisation_errors_are_measured_beyond_the_format(cli: Cli) -> None:
     few = ["method=biper", "model=perceptron", "model.hidden=[16,16]", "method.lr=0.01", "dataset=digits"]
     found = metrics(cli, *few, "method.epochs=1", "method.stage2_epochs=1")

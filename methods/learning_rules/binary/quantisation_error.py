@@ -58,7 +58,8 @@ def repository_error(s: Tensor) -> Tensor:
 def laplace(count: int, x: float, generator: torch.Generator) -> Tensor:
     """omega w of ``count`` latents, float32: Laplace(0, x)."""
     uniform = torch.rand(count, generator=generator, dtype=torch.float32) - 0.5
-    return -x * uniform.sign() * torch.log1p(-2 * uniform.abs())
+    distance = uniform.abs().clamp(max=0.5 - 2**-25)  # a draw of exactly 0 would be infinitely far out
+    return -x * uniform.sign() * torch.log1p(-2 * distance)
 
 
 def figure(spreads: Sequence[float], errors: Sequence[float], title: str) -> Figure:
