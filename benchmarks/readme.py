@@ -47,6 +47,15 @@ def section(paper: str, *titles: str) -> str:
 BLOCKS: dict[str, Callable[[], str]] = {
     "README.md": overview,
     "methods/learning_rules/binary/README.md": lambda: section("biper", "Claims", "Accuracy", "BiPer", "Quantisation"),
+    "methods/learning_rules/README.md": lambda: section(
+        "ccl", "Claims", "A perceptron with five", "After 40", "What CCL"
+    ),
+    "methods/learning_rules/bidirectional/README.md": lambda: section(
+        "bidirectional-learning", "Claims", "MNIST", "The same under", "HAN"
+    ),
+    "methods/learning_rules/noprop/README.md": lambda: section("noprop", "Claims", "Test accuracy", "What becomes"),
+    "methods/hardware/crossbar/README.md": lambda: section("synapse-adaptive-rule", "Claims", "Test accuracy"),
+    "methods/hardware/pulp/README.md": lambda: section("fp16-mcu-odl", "Claims", "A step of", "One epoch"),
     "methods/graph/forwardgnn/README.md": lambda: section("forwardgnn", "Claims", "Node", "Variants", "Link"),
 }
 
