@@ -246,13 +246,15 @@ def counter_current() -> None:
 
 
 def cross_learning_rules() -> None:
-    """Each rule's accuracy on each hardware, every seed and the mean; cycles of a step against what it holds."""
+    """Each rule's accuracy on each hardware, every seed and the mean; cycles of a step, and what it holds."""
     from matplotlib import pyplot
 
     cells = cells_of("cross_learning_rules")
     rules = list(dict.fromkeys(row for table, row, _ in cells if table == "accuracy"))
     colours = {"cpu": "#777777", "synapse_crossbar": "#b3541e", "pulp_8core, binary16": "#1e6fb3"}
-    figure, (accuracy, cost) = pyplot.subplots(1, 2, figsize=(12, 4.2), layout="constrained")
+    figure, (accuracy, cycles, held) = pyplot.subplots(
+        1, 3, figsize=(13, 4.2), layout="constrained", sharey=True, width_ratios=[2, 1, 1]
+    )
     for offset, (hardware, colour) in zip((-0.22, 0.0, 0.22), colours.items(), strict=True):
         label: str | None = hardware
         for place, rule in enumerate(rules):
@@ -268,15 +270,14 @@ def cross_learning_rules() -> None:
     accuracy.invert_yaxis()
     accuracy.set(xlabel="test accuracy, %", title="digits, two hidden layers of 64: each seed and the mean")
     accuracy.legend(frameon=False)
-    for rule in rules:
-        x, y = cells["work", rule, "cycles, pulp_8core"], cells["memory", rule, "pulp_8core, binary16"]
-        if x["n"] and y["n"]:
-            cost.plot(x["mean"], y["mean"], "o", color="#1e6fb3")
-            cost.annotate(rule, (x["mean"], y["mean"]), xytext=(4, 4), textcoords="offset points", fontsize=8)
-    cost.set(
-        xscale="log", xlabel="modelled cycles of a step of one image, thousands", ylabel="held in a step of 20, kB"
-    )
-    cost.set(ylim=(0, None), title="pulp_8core, binary16")
+    blue = colours["pulp_8core, binary16"]
+    places = range(len(rules))
+    cycles.plot([cells["work", rule, "cycles, pulp_8core"]["mean"] for rule in rules], places, "o", color=blue)
+    cycles.set(xscale="log", xlabel="modelled cycles, thousands", title="a step of one image")
+    cycles.set_xticks([100, 200, 500, 1000, 2000], ["100", "200", "500", "1000", "2000"])
+    cycles.minorticks_off()
+    held.barh(places, [cells["memory", rule, "pulp_8core, binary16"]["mean"] for rule in rules], color=blue)
+    held.set(xlabel="held, kB", title="a step of 20 images")
     kept(figure, "methods/learning_rules/hardware.svg")
 
 
