@@ -22,7 +22,7 @@ BENCHMARKS = {
     "fp16": fp16.emulation,
     "processes": learning_rules.blocks_in_processes,
     "image-path": learning_rules.image_path_once,
-    "blocks": learning_rules.activations_by_blocks,
+    "depth": learning_rules.activations_by_depth,
     "packed": binary.packed_inference,
     "logging": storing.logging_and_upload,
     "startup": commands.startup,
@@ -32,7 +32,8 @@ BENCHMARKS = {
 
 def main(names: list[str]) -> int:
     """Print a row a figure; 1 if one is over its limit."""
-    table = Table(title=f"{environment.machine()}, {time.strftime('%Y-%m-%d')}, {environment.commit()}", box=None)
+    place = f"{environment.machine()}, {time.strftime('%Y-%m-%d')}, {environment.commit().get('commit', '')[:10]}"
+    table = Table(title=place, box=None)
     for heading in ("what", "ours", "reference", "ratio", "limit"):
         table.add_column(heading, justify="left" if heading == "what" else "right", overflow="fold")
     rows: list[Row] = []

@@ -1,4 +1,4 @@
-"""NoProp on genuine images: blocks in processes, the image path once, saved activations by the number of blocks."""
+"""NoProp and CCL on genuine images: blocks in processes, the image path once, saved activations by depth."""
 
 from __future__ import annotations
 
@@ -79,20 +79,31 @@ def image_path_once() -> list[Row]:
     return rows
 
 
-def activations_by_blocks() -> list[Row]:
-    """Saved-activation bytes of NoProp-DT and back-propagation through the same blocks, by their number."""
+def activations_by_depth() -> list[Row]:
+    """Saved-activation bytes of NoProp-DT and of CCL against back-propagation through the same, by depth."""
     from tempfile import TemporaryDirectory
 
     from runner.execute import make_exist
     from runner.stored import identify_run
 
+    pairs = {
+        f"NoProp-DT against BP, {blocks} blocks": [
+            [f"method={method}", f"method.blocks={blocks}"] for method in ("noprop_dt", "noprop_backprop")
+        ]
+        for blocks in (2, 5, 10)
+    } | {
+        f"CCL against BP, {layers} layers": [
+            [f"method={method}", "model=perceptron_elu", f"model.hidden={[256] * (layers - 1)}"]
+            for method in ("ccl", "backprop_image")
+        ]
+        for layers in (2, 4, 6)
+    }
     rows = []
     with TemporaryDirectory() as folder:
-        for blocks in (2, 5, 10):
+        for what, lines in pairs.items():
             megabytes = []
-            for method in ("noprop_dt", "noprop_backprop"):
-                line = [f"method={method}", f"method.blocks={blocks}", *IMAGES, "limit=3", f"home={folder}"]
+            for line in ([*chosen, *IMAGES, "limit=3", f"home={folder}"] for chosen in lines):
                 outcome = make_exist(identify_run(compose(line)), line)
                 megabytes.append(outcome.metrics["saved_activation_bytes"] / 1e6)
-            rows.append(Row(f"activations of NoProp-DT against BP, {blocks} blocks", megabytes[0], "MB", megabytes[1]))
+            rows.append(Row(f"activations of {what}", megabytes[0], "MB", megabytes[1]))
     return rows
