@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import json
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
@@ -92,8 +93,14 @@ class Run:
             step: makes it.
             model: what it trains.
         """
-        with LiveBytes(self._hardware.saved_bytes) as live:
-            step()
+        collects = gc.isenabled()
+        gc.disable()  # what lies in cycles would die at a moment that hangs on all that went before
+        try:
+            with LiveBytes(self._hardware.saved_bytes) as live:
+                step()
+        finally:
+            if collects:
+                gc.enable()
         gradients = [weight.grad for weight in model.parameters() if weight.grad is not None]
         return int(live.most(without=gradients))
 

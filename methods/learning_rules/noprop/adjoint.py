@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -77,6 +78,12 @@ class Adjoint(NoProp, LearningRule):
         loss = functional.cross_entropy(self.network.classify(end), y)
         loss.backward()
         return loss
+
+    def step_costs(
+        self, step: Callable[[Tensor, Tensor], object], task: ImageClassification, run: Run
+    ) -> dict[str, float]:
+        """None: its backward pass is made within autograd's, where torch's counter of operations can't follow."""
+        return {}
 
     def walk(self, z: Tensor, seen: list[Tensor], generator: torch.Generator) -> list[Tensor]:
         """z(1); only z(0) is random."""
