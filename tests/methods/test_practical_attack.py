@@ -20,9 +20,10 @@ from torch.nn import functional
 from runner.compose import compose
 from runner.contracts import NodeClassification
 from runner.datasets import sources
-from runner.datasets.citation import LinqsCora
+from runner.datasets.citation import LinqsCora, Planetoid
 from runner.datasets.sources import Status
 from runner.errors import BadInput
+from runner.hardware.memory import peak_bytes, reset_peak
 from runner.methods.graph.practical_attack import features
 from runner.methods.graph.practical_attack.centrality import betweenness, pagerank
 from runner.methods.graph.practical_attack.features import Shifted
@@ -291,7 +292,7 @@ def test_dropped_gcn_drops_while_training_only(any_task) -> None:
 def test_the_yaml_names_every_strategy() -> None:
     declared = get_args(fields("runner.methods.graph.practical_attack.method.PracticalAttack")["strategies"])[0]
     assert get_args(declared) == STRATEGIES
-    assert set(compose(["method=practical_attack", "dataset=cora"]).config["method"]["strategies"]) < set(STRATEGIES)
+    assert set(compose(["method=practical_attack", "dataset=cora"]).config["method"]["strategies"]) == set(STRATEGIES)
 
 
 @pytest.fixture
@@ -370,8 +371,7 @@ def test_the_full_scale_starts(model: str, cli: Cli, smooth: list[str]) -> None:
     assert result.status == 0, result.err
 
 
-def cora() -> NodeClassification:
-    dataset = LinqsCora(split="uniform", fold=0, normalize_features=True)
+def loaded(dataset: LinqsCora | Planetoid) -> NodeClassification:
     if any(sources.status(file) in (Status.URL, Status.MISSING) for file in dataset.files()):
         pytest.skip("Cora is neither in the cache nor in the mirror")
     task = dataset.load("NodeClassification")
@@ -380,14 +380,30 @@ def cora() -> NodeClassification:
 
 
 @pytest.mark.parametrize(
+    ("dataset", "tolerance"),
+    [
+        (Planetoid(name="Cora", split="uniform", fold=0, normalize_features=True), 0.03),
+        # The same graph with its nodes in another order: ties fall otherwise.
+        (LinqsCora(split="uniform", fold=0, normalize_features=True), 0.04),
+    ],
+    ids=["planetoid", "linqs"],
+)
+@pytest.mark.parametrize(
     ("threshold", "bar", "random", "rwcs", "gc_rwcs", "sums"),
     [(0.1, 8, 552, 620, 1587, (46.1, 34.4)), (0.3, 5, 461, 298, 1242, (36.4, 24.0))],
 )
 def test_selection_on_cora(
-    threshold: float, bar: int, random: int, rwcs: int, gc_rwcs: int, sums: tuple[float, float]
+    dataset: LinqsCora | Planetoid,
+    tolerance: float,
+    threshold: float,
+    bar: int,
+    random: int,
+    rwcs: int,
+    gc_rwcs: int,
+    sums: tuple[float, float],
 ) -> None:
     """What was measured with the released procedure, before any victim is trained."""
-    task = cora()
+    task = loaded(dataset)
     walk = Walk(task.edge_index, task.num_nodes, STEPS)
     chosen = selection(walk, 27, threshold)
     assert chosen.bar.degree == bar
@@ -397,7 +413,7 @@ def test_selection_on_cora(
     drawn = [chosen.covered(chosen.nodes("random")) for _ in range(20)]
     assert np.mean(drawn) == pytest.approx(random, rel=0.1)
     assert float(chosen.column_sums[first].sum()) == pytest.approx(sums[0], rel=0.03)
-    assert float(chosen.column_sums[corrected].sum()) == pytest.approx(sums[1], rel=0.03)
+    assert float(chosen.column_sums[corrected].sum()) == pytest.approx(sums[1], rel=tolerance)
 
 
 def test_greedy_does_not_ask_for_what_it_knows() -> None:
@@ -413,3 +429,14 @@ def test_greedy_does_not_ask_for_what_it_knows() -> None:
     everyone = torch.ones(2000, dtype=torch.bool)
     greedy(everyone, columns, lambda s: s.clamp(max=0.05), count=20, adjacency=walk.adjacency, hops=0)
     assert asked < 0.25 * 20 * 2000
+
+
+def test_a_walk_as_large_as_pubmed_stays_small() -> None:
+    """M^4 would be 3.1 GB in float64; whoever asks for all of its rows holds a few blocks of 40 MB."""
+    walk = walk_of(networkx.barabasi_albert_graph(19717, 2, seed=0))
+    if not reset_peak():
+        pytest.skip("this system doesn't tell a process's peak memory")
+    before = peak_bytes() or 0
+    assert walk.largest(30).indices.numel() == 19717 * 30
+    assert selection(walk, 20).nodes("infmax_uniform").numel() == 20
+    assert (peak_bytes() or 0) - before < 600e6
