@@ -20,6 +20,7 @@ from runner.methods.ops.graph import Graph
 from runner.methods.ops.sparse import Features
 from runner.types import PositiveInt, Probability
 
+
 @dataclass(kw_only=True, eq=False)
 class JKNet(Backbone):
     """Graph convolutions whose hidden outputs are all read by the last one."""

@@ -14,6 +14,7 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from scipy.sparse import eye_array
 from torch import nn
 from torch.nn import functional
 
@@ -33,7 +34,7 @@ from runner.methods.graph.practical_attack.walk import Walk
 from runner.methods.models.gcn_dropout import DroppedGCN
 from runner.methods.models.jknet import JKNet
 from runner.methods.ops.graph import Graph
-from runner.methods.ops.sparse import compact
+from runner.methods.ops.sparse import SparseMatrix, compact
 from runner.schema import fields
 from runner.store.records import Records
 from tests.conftest import Result
@@ -75,8 +76,9 @@ def test_walk_is_the_dense_power(graph: networkx.Graph, steps: int) -> None:
     torch.testing.assert_close(power.sum(1), torch.ones(walk.num_nodes, dtype=torch.float64))
     torch.testing.assert_close(walk.column_sums(), power.sum(0), atol=1e-10, rtol=0)
     assert float(walk.column_sums().sum()) == pytest.approx(walk.num_nodes)
-    torch.testing.assert_close(walk.columns(nodes), power, atol=1e-12, rtol=0)
-    torch.testing.assert_close(walk.rows(nodes), power.T, atol=1e-12, rtol=0)
+    eye = torch.eye(walk.num_nodes, dtype=torch.float64)
+    torch.testing.assert_close(walk.columns(nodes) @ eye, power.T, atol=1e-12, rtol=0)
+    torch.testing.assert_close(walk.rows(nodes) @ eye, power, atol=1e-12, rtol=0)
 
 
 @given(graphs(), st.integers(1, 40))
@@ -136,7 +138,7 @@ def test_lazy_greedy_is_the_plain_one(strategy: str, hops: int) -> None:
     walk = walk_of(networkx.barabasi_albert_graph(300, 1, seed=1))
     chosen = selection(walk, 12, hops=hops, saturation=0.05)
     a, f = {
-        "gc_rwcs": (chosen._covering(torch.arange(300)), lambda s: s.clamp(max=1)),
+        "gc_rwcs": (chosen.covers.transposed @ torch.eye(300, dtype=torch.float64), lambda s: s.clamp(max=1)),
         "infmax_uniform": (dense(walk), lambda s: s.clamp(max=0.05)),
         "infmax_normal": (dense(walk), lambda s: torch.erf(s / (0.05 * 2**0.5))),
     }[strategy]
@@ -186,8 +188,7 @@ def test_candidates_that_run_out_are_told() -> None:
 def test_one_entry_a_row_covers_as_many_rows_as_nodes_are_chosen() -> None:
     """With the walk's start the largest of its row, Q is the identity."""
     walk = walk_of(networkx.path_graph(40), steps=1)
-    most = walk.adjacency.with_values(torch.where(walk.adjacency.row_of == walk.adjacency.indices, 0.9, 0.05).double())
-    object.__setattr__(walk, "matrix", most)
+    walk.matrix = walk.matrix + 2 * eye_array(40, format="csr")
     chosen = selection(walk, 7, threshold=None, top=1)
     assert chosen.covered(chosen.nodes("gc_rwcs")) == 7
 
@@ -198,7 +199,9 @@ def test_centralities_are_networkx_ones() -> None:
     looped = graph.copy()
     looped.add_edges_from((node, node) for node in graph)
     ranks = networkx.pagerank(looped, tol=1e-12)
-    torch.testing.assert_close(pagerank(walk.adjacency), torch.tensor([ranks[i] for i in range(80)]).double(), atol=1e-7, rtol=0)
+    torch.testing.assert_close(
+        pagerank(walk.adjacency), torch.tensor([ranks[i] for i in range(80)]).double(), atol=1e-7, rtol=0
+    )
     between = networkx.betweenness_centrality(looped)
     torch.testing.assert_close(betweenness(walk.adjacency), torch.tensor([between[i] for i in range(80)]).double())
 
@@ -208,8 +211,9 @@ def test_a_linear_network_moves_by_the_column_sums(double: None) -> None:
     walk = walk_of(networkx.barabasi_albert_graph(50, 2, seed=2))
     x = torch.rand(50, 6, requires_grad=True)
     out = x @ torch.rand(6, 1)
+    step = walk.adjacency.with_values(walk.degree.double().reciprocal()[walk.adjacency.row_of])
     for _ in range(STEPS):
-        out = walk.matrix @ out
+        out = step @ out
     (gradient,) = torch.autograd.grad(out.sum(), x)
     along = gradient @ torch.rand(6)
     ratio = along / walk.column_sums()
@@ -421,7 +425,7 @@ def test_greedy_does_not_ask_for_what_it_knows() -> None:
     walk = walk_of(networkx.barabasi_albert_graph(2000, 2, seed=0))
     asked = 0
 
-    def columns(nodes: torch.Tensor) -> torch.Tensor:
+    def columns(nodes: torch.Tensor) -> SparseMatrix:
         nonlocal asked
         asked += len(nodes)
         return walk.columns(nodes)
@@ -431,12 +435,12 @@ def test_greedy_does_not_ask_for_what_it_knows() -> None:
     assert asked < 0.25 * 20 * 2000
 
 
-def test_a_walk_as_large_as_pubmed_stays_small() -> None:
-    """M^4 would be 3.1 GB in float64; whoever asks for all of its rows holds a few blocks of 40 MB."""
-    walk = walk_of(networkx.barabasi_albert_graph(19717, 2, seed=0))
+def test_the_walk_is_never_whole() -> None:
+    """M^4 of 8000 nodes would be 512 MB; whoever asks for all of its rows holds a block of them at a time."""
+    walk = walk_of(networkx.barabasi_albert_graph(8000, 1, seed=0))
     if not reset_peak():
         pytest.skip("this system doesn't tell a process's peak memory")
     before = peak_bytes() or 0
-    assert walk.largest(30).indices.numel() == 19717 * 30
-    assert selection(walk, 20).nodes("infmax_uniform").numel() == 20
-    assert (peak_bytes() or 0) - before < 600e6
+    assert len(walk.largest(10).indices) > 8000
+    assert len(selection(walk, 20).nodes("infmax_uniform")) == 20
+    assert (peak_bytes() or 0) - before < 200e6

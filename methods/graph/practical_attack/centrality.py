@@ -35,4 +35,4 @@ def _digraph(adjacency: SparseMatrix) -> rustworkx.PyDiGraph[int, None]:
 
 def _values(found: Mapping[int, float], adjacency: SparseMatrix) -> Tensor:
     values = [found[node] for node in range(adjacency.shape[0])]
-    return torch.tensor(values, dtype=torch.float64, device=adjacency.indices.device).round(decimals=DECIMALS)
+    return torch.tensor(values, dtype=torch.float64).round(decimals=DECIMALS)

@@ -11,17 +11,18 @@ import torch
 from torch import Tensor
 
 from runner.errors import BadInput
-from runner.methods.graph.practical_attack.walk import DECIMALS
+from runner.methods.graph.practical_attack.walk import BLOCK
 from runner.methods.ops.sparse import SparseMatrix
 
-BLOCK = 256
 AGAIN = 32
 """Candidates whose gain is computed anew at a time."""
+GAIN_DECIMALS = 9
+"""To which gains are rounded before they are compared, so that equal ones tie however they were summed."""
 
 
 def greedy(
     candidates: Tensor,
-    columns: Callable[[Tensor], Tensor],
+    columns: Callable[[Tensor], SparseMatrix],
     saturated: Callable[[Tensor], Tensor],
     *,
     count: int,
@@ -35,7 +36,7 @@ def greedy(
 
     Args:
         candidates: [N], bool.
-        columns: [N, B], the influences a_ji of the given nodes i [B], at least 0.
+        columns: [B, N], the influences a_ji of the given nodes i [B], a row each, at least 0.
         saturated: f, elementwise, f(0) = 0.
         count: r.
         adjacency: A + I; a chosen node's neighbours within ``hops`` are no candidates any more.
@@ -47,14 +48,21 @@ def greedy(
     Raises:
         BadInput: there are no r candidates that far apart.
     """
-    reached = torch.zeros(len(candidates), 1, dtype=torch.float64, device=candidates.device)
+    reached = torch.zeros(len(candidates), dtype=torch.float64)
     never = -torch.inf
 
     def gains(nodes: Tensor) -> Tensor:
-        more = saturated(reached + columns(nodes)).sub_(saturated(reached))
-        return more.sum(0).round(decimals=DECIMALS - 3)
+        """[B]; whom a node does not reach adds nothing."""
+        influence = columns(nodes)
+        before = reached[influence.indices]
+        more = saturated(before + influence.values) - saturated(before)
+        return (
+            torch.zeros(len(nodes), dtype=more.dtype)
+            .index_add_(0, influence.row_of, more)
+            .round(decimals=GAIN_DECIMALS)
+        )
 
-    bound = torch.full_like(reached[:, 0], never)
+    bound = torch.full_like(reached, never)
     for nodes in candidates.nonzero()[:, 0].split(BLOCK):
         bound[nodes] = gains(nodes)
     known = candidates.clone()
@@ -72,10 +80,11 @@ def greedy(
             bound[nodes], known[nodes] = gains(nodes), True
             continue
         chosen.append(int(best))
-        reached += columns(best.view(1))
+        influence = columns(best.view(1))
+        reached[influence.indices] += influence.values
         bound[near(best, adjacency, hops)] = never
         known = torch.zeros_like(known)
-    return torch.tensor(chosen, device=candidates.device)
+    return torch.tensor(chosen)
 
 
 def last_highest(score: Tensor) -> Tensor:
@@ -85,7 +94,7 @@ def last_highest(score: Tensor) -> Tensor:
 
 def near(node: Tensor, adjacency: SparseMatrix, hops: int) -> Tensor:
     """[N], bool: whom a node reaches in at most ``hops`` steps, itself in any case."""
-    found = torch.zeros(adjacency.shape[0], 1, dtype=adjacency.dtype, device=node.device)
+    found = torch.zeros(adjacency.shape[0], 1, dtype=adjacency.dtype)
     found[node] = 1
     for _ in range(hops):
         found = (adjacency @ found > 0).to(found.dtype)

@@ -119,8 +119,8 @@ class PracticalAttack(Method[NodeClassification]):
         for strategy, nodes in zip(self.strategies, self.model.nodes, strict=True):
             rows = torch.zeros_like(task.x[:, 0])
             rows[nodes] = signs.to(rows)[nodes]
-            metrics[f"coverage/{strategy}"] = selection.covered(nodes)
-            metrics[f"influence/{strategy}"] = float(selection.column_sums[nodes].sum())
+            metrics[f"coverage/{strategy}"] = selection.covered(nodes.cpu())
+            metrics[f"influence/{strategy}"] = float(selection.column_sums[nodes.cpu()].sum())
             for strength, suffix in [(self.strength, ""), *((value, f"/{value:g}") for value in self.curve)]:
                 shifted = Shifted(x, rows, strength * self.model.direction)
                 for name, value in self._measured(shifted, graph, task).items():

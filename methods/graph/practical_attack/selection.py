@@ -1,6 +1,6 @@
 """Which nodes to attack: every strategy of the paper, under the same bar on their degree.
 
-Letters: N nodes, r nodes to choose. Degrees count the node itself.
+Letters: N nodes, r nodes to choose. Degrees count the node itself. All of it is on the CPU.
 """
 
 from __future__ import annotations
@@ -100,8 +100,8 @@ class Selection:
     def covers(self) -> SparseMatrix:
         """Q^T [N, N]: row i marks whom node i covers."""
         content = {**self.content, "steps": self.walk.steps, "top": self.top}
-        places = self.memo("walk-largest", content, self._places)
-        ones = torch.ones(places.shape[1], dtype=torch.float64, device=places.device)
+        places = self.memo("walk-largest", content, self._places).cpu()
+        ones = torch.ones(places.shape[1], dtype=torch.float64)
         return SparseMatrix.from_entries(places[1], places[0], ones, (self.walk.num_nodes, self.walk.num_nodes))
 
     def covered(self, nodes: Tensor) -> int:
@@ -122,35 +122,53 @@ class Selection:
         return torch.cat([above, self._drawn(degree == self.bar.degree, self.count - len(above))])
 
     def _pagerank(self) -> Tensor:
-        return self._highest(self.memo("pagerank", self.content, lambda: pagerank(self.walk.adjacency)))
+        return self._highest(self.memo("pagerank", self.content, lambda: pagerank(self.walk.adjacency)).cpu())
 
     def _betweenness(self) -> Tensor:
-        return self._highest(self.memo("betweenness", self.content, lambda: betweenness(self.walk.adjacency)))
+        return self._highest(self.memo("betweenness", self.content, lambda: betweenness(self.walk.adjacency)).cpu())
 
     def _rwcs(self) -> Tensor:
         return self._highest(self.column_sums.round(decimals=9))
 
     def _gc_rwcs(self) -> Tensor:
         """Greedy coverage: f(s) = min(s, 1) of Q, so that a row with a one is done with."""
-        return self._greedy(self._covering, lambda reached: reached.clamp(max=1))
+        return self._greedy("gc_rwcs", self.covers.__getitem__, lambda reached: reached.clamp(max=1), self.top)
 
     def _infmax_uniform(self) -> Tensor:
-        """f(s) = min(s, saturation) of M^L: how much a node bears is uniform in 0..saturation."""
-        return self._greedy(self.walk.columns, lambda reached: reached.clamp(max=self.saturation))
+        """f(s) = min(s, theta) of M^L, theta the saturation: how much a node bears is uniform in 0..theta."""
+        theta = self.saturation
+        return self._greedy("infmax_uniform", self.walk.columns, lambda reached: reached.clamp(max=theta), theta)
 
     def _infmax_normal(self) -> Tensor:
-        """f(s) = erf(s / (saturation sqrt 2)) of M^L: how much a node bears is half-normal."""
-        return self._greedy(self.walk.columns, lambda reached: torch.erf(reached / (self.saturation * math.sqrt(2))))
+        """f(s) = erf(s / (theta sqrt 2)) of M^L: how much a node bears is half-normal."""
+        theta = self.saturation
+        return self._greedy(
+            "infmax_normal", self.walk.columns, lambda reached: torch.erf(reached / (theta * math.sqrt(2))), theta
+        )
 
-    def _covering(self, nodes: Tensor) -> Tensor:
-        """Columns of Q [N, B]."""
-        rows = self.covers[nodes]
-        dense = torch.zeros(rows.shape, dtype=torch.float64, device=nodes.device)
-        dense[rows.row_of, rows.indices] = 1
-        return dense.T
-
-    def _greedy(self, columns: Callable[[Tensor], Tensor], saturated: Callable[[Tensor], Tensor]) -> Tensor:
-        return greedy(self.allowed, columns, saturated, count=self.count, adjacency=self.walk.adjacency, hops=self.hops)
+    def _greedy(
+        self,
+        name: str,
+        columns: Callable[[Tensor], SparseMatrix],
+        saturated: Callable[[Tensor], Tensor],
+        parameter: float,
+    ) -> Tensor:
+        """The same for every victim and replicate, so that it is kept."""
+        content = {
+            **self.content,
+            "steps": self.walk.steps,
+            "hops": self.hops,
+            "count": self.count,
+            "bar": self.bar.degree,
+            "parameter": parameter,
+        }
+        return self.memo(
+            name,
+            content,
+            lambda: greedy(
+                self.allowed, columns, saturated, count=self.count, adjacency=self.walk.adjacency, hops=self.hops
+            ),
+        ).cpu()
 
     def _highest(self, score: Tensor) -> Tensor:
         """The r allowed nodes of the highest score [N]; of ties, those with the larger number."""
@@ -160,4 +178,4 @@ class Selection:
     def _drawn(self, among: Tensor, count: int) -> Tensor:
         nodes = among.nonzero()[:, 0]
         order = torch.randperm(len(nodes), generator=self.generator)[:count]
-        return nodes[order.to(nodes.device)]
+        return nodes[order]
