@@ -281,6 +281,36 @@ def cross_learning_rules() -> None:
     kept(figure, "methods/learning_rules/hardware.svg")
 
 
+def practical_attack() -> None:
+    """What a stronger attack does to a JKNet's loss and to its errors, and whom each strategy reaches on Cora."""
+    from matplotlib import pyplot
+
+    cells = cells_of("gnn-practical-attack")
+    figure, (losses, errors, reached) = pyplot.subplots(1, 3, figsize=(12, 3.4), layout="constrained")
+    strengths = ("0.25", "0.5", "1", "2", "5", "10")
+    colours = {"Random": "#777777", "RWCS": "#b3541e", "GC-RWCS": "#1e6fb3"}
+    for strategy, colour in colours.items():
+        for axis, quantity, scale in ((losses, "loss", 1.0), (errors, "accuracy", -100.0)):
+            found = [cells["curve", f"strength {strength}", f"{quantity}, {strategy}"] for strength in strengths]
+            offset = 100.0 if quantity == "accuracy" else 0.0
+            means = [offset + scale * cell["mean"] for cell in found]
+            spread = [abs(scale) * (cell["std"] or 0) for cell in found]
+            label = f"{strategy}, n = {min(cell['n'] for cell in found)}"
+            axis.errorbar(range(len(strengths)), means, spread, color=colour, marker="o", capsize=3, label=label)
+    losses.set(ylabel="test loss", title="JKNet-MaxPool, cora, a tenth protected")
+    errors.set(ylabel="wrong test nodes, %")
+    for axis in (losses, errors):
+        axis.set(xlabel="strength", xticks=range(len(strengths)), xticklabels=strengths)
+    rows = ("0.1 protected", "0.3 protected")
+    for place, (strategy, colour) in enumerate(colours.items()):
+        heights = [cells["selection", row, f"nodes reached, {strategy}"]["mean"] for row in rows]
+        reached.bar([x + 0.27 * (place - 1) for x in range(len(rows))], heights, 0.27, color=colour, label=strategy)
+    reached.set(xticks=range(len(rows)), xticklabels=rows, ylabel="nodes reached by 27, of 2708")
+    for axis in (losses, errors, reached):
+        axis.legend(frameon=False, fontsize="small")
+    kept(figure, "methods/graph/practical_attack/discrepancy.svg")
+
+
 PLOTS = {
     "forwardgnn": forwardgnn,
     "ccl": counter_current,
@@ -290,6 +320,7 @@ PLOTS = {
     "bidirectional-learning": bidirectional,
     "biper": biper,
     "cross_learning_rules": cross_learning_rules,
+    "gnn-practical-attack": practical_attack,
 }
 
 if __name__ == "__main__":

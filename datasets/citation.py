@@ -57,7 +57,7 @@ class LinqsCora(Dataset):
     Nodes are numbered as in ``cora.content``, classes by the alphabet; citations are taken without direction.
     """
 
-    split: Literal["kfold"]
+    split: Literal["kfold", "uniform"]
     fold: NonNegativeInt
     normalize_features: bool
 
@@ -164,7 +164,7 @@ class Planetoid(Dataset):
     """
 
     name: Literal["Cora", "CiteSeer", "PubMed"]
-    split: Literal["kfold", "public"]
+    split: Literal["kfold", "uniform", "public"]
     fold: NonNegativeInt
     normalize_features: bool
 

@@ -12,7 +12,7 @@ from torch import Tensor
 from runner import fingerprint
 from runner.contracts import LinkPrediction, NodeClassification
 from runner.datasets.edge_splits import random_links
-from runner.datasets.node_splits import Split, kfold
+from runner.datasets.node_splits import DRAWN, Split, kfold
 
 
 def simple_edges(edge_index: NDArray[Any], num_nodes: int, *, undirected: bool = True) -> NDArray[np.int64]:
@@ -64,7 +64,7 @@ def graph_task(
         edge_index: [2, E] from :func:`simple_edges`.
         y: [N] in 0..C-1.
         published: the split of the nodes that comes with the data, part of the fingerprint.
-        split: ``"kfold"`` for the five folds, anything else for the published one; edges are split at random always.
+        split: a name of ``node_splits.DRAWN``, anything else for the published one; edges are split at random always.
         fold: which of the five folds, or which of the edge splits.
         normalize_features: divide each row of ``x`` by its sum.
 
@@ -82,7 +82,7 @@ def graph_task(
     if kind == LinkPrediction.__name__:
         links = random_links(edges, len(y), fold)
         return LinkPrediction(name=name, fingerprint=content, x=features, **links._asdict())
-    chosen = published if published and split != "kfold" else kfold(len(y), fold)
+    chosen = published if published and split not in DRAWN else DRAWN.get(split, kfold)(len(y), fold)
     return NodeClassification(
         name=name,
         fingerprint=content,

@@ -43,7 +43,7 @@ class GitHub(Dataset):
     PyTorch Geometric's ``GitHub`` is the same graph with another encoding of the features, 128 dense columns.
     """
 
-    split: Literal["kfold"]
+    split: Literal["kfold", "uniform"]
     fold: NonNegativeInt
     normalize_features: bool
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 import numpy as np
@@ -10,6 +11,8 @@ from numpy.typing import NDArray
 from runner.errors import BadInput
 
 FOLDS = 5
+TRAIN_SHARE, VAL_SHARE, TEST_SHARE = 0.6, 0.2, 0.2
+"""Of a uniform split."""
 
 
 class Split(NamedTuple):
@@ -43,3 +46,28 @@ def kfold(num_nodes: int, split: int) -> Split:
     rest, test = next(pair for number, pair in enumerate(folds) if number == split)
     train, val = train_test_split(rest, test_size=0.2, random_state=127 * split)
     return Split(*(np.sort(index).astype(np.int64) for index in (train, val, test)))
+
+
+def uniform(num_nodes: int, split: int) -> Split:
+    """Random split number ``split``: 60 % train, 20 % validation, 20 % test, whatever the classes.
+
+    Sizes are rounded down, so that up to two nodes are in no part; the test nodes are drawn first (Ma, Ding & Mei,
+    NeurIPS 2020).
+
+    Args:
+        num_nodes: N, at least 5.
+        split: 0 or more; seeds the draw.
+
+    Raises:
+        BadInput: ``num_nodes`` is too small.
+    """
+    if num_nodes < FOLDS:
+        raise BadInput(f"a split into 60/20/20 % needs at least five nodes; got {num_nodes}")
+    order = np.random.default_rng(split).permutation(num_nodes)
+    ends = np.cumsum([int(share * num_nodes) for share in (TEST_SHARE, VAL_SHARE, TRAIN_SHARE)])
+    test, val, train, _ = (np.sort(part).astype(np.int64) for part in np.split(order, ends))
+    return Split(train=train, val=val, test=test)
+
+
+DRAWN: dict[str, Callable[[int, int], Split]] = {"kfold": kfold, "uniform": uniform}
+"""Splits that any graph can have, by their names in ``dataset.split``: of N nodes, number ``fold``."""

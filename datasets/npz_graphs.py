@@ -56,7 +56,7 @@ class NpzGraph(Dataset):
     """
 
     name: Literal["Cora_ML", "CiteSeerFull", "AmazonPhoto", "AmazonComputers", "CoauthorCS"]
-    split: Literal["kfold"]
+    split: Literal["kfold", "uniform"]
     fold: NonNegativeInt
     normalize_features: bool
 

@@ -16,7 +16,7 @@ from runner.contracts import Dataset, LinkPrediction, NodeClassification
 from runner.datasets import sources
 from runner.datasets.array_files import read_npz, read_pt
 from runner.datasets.graph_tasks import graph_task, simple_edges
-from runner.datasets.node_splits import Split
+from runner.datasets.node_splits import DRAWN, Split
 from runner.errors import BadInput, CorruptData, DataUnavailable, nearest
 from runner.places import cache_dir
 from runner.types import NonNegativeInt
@@ -32,7 +32,7 @@ class File(Dataset):
     """
 
     path: str
-    split: Literal["kfold", "given"]
+    split: Literal["kfold", "uniform", "given"]
     fold: NonNegativeInt
     undirected: bool
     normalize_features: bool
@@ -75,7 +75,7 @@ class PyG(Dataset):
     root: str | None
     name: str | None
     arguments: dict[str, Any]
-    split: Literal["kfold", "public"]
+    split: Literal["kfold", "uniform", "public"]
     fold: NonNegativeInt
     undirected: bool
     normalize_features: bool
@@ -158,7 +158,7 @@ def _task(
         raise BadInput(f"{place}: x must hold finite numbers")
     _demand_numbers(y, "y", num_nodes, place)  # classes are numbered without gaps
     _demand_numbers(edge_index, "edge_index", num_nodes, place)
-    published = None if split == "kfold" else _published(stored, num_nodes, fold, place)
+    published = None if split in DRAWN else _published(stored, num_nodes, fold, place)
     return graph_task(
         kind,
         name=name,

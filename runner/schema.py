@@ -190,6 +190,8 @@ def _explain(key: str, value: Any, kind: Any, message: str) -> str:
     key += path
     for name in re.findall(r"\.(\w+)", path):  # the part that is wrong, not all that holds it
         value = value.get(name, value) if isinstance(value, dict) else value
+    if (index := re.fullmatch(r"\[(\d+)\]", path)) and getattr(kind, "__origin__", None) is list:
+        value, kind = value[int(index[1])], kind.__args__[0]
     options = getattr(kind, "__args__", ()) if getattr(kind, "__origin__", None) is Literal else ()
     if options:
         return f"{key}={value}: expected one of {', '.join(map(str, options))}{nearest(str(value), map(str, options))}"

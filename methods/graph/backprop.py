@@ -52,12 +52,14 @@ class Backprop(Method[NodeClassification]):
             every=self.validate_every,
             restore_best=True,
         ):
+            self.model.train()
             optimizer.zero_grad()
             loss = functional.cross_entropy(self.model(x, graph)[task.train], task.y[task.train])
             loss.backward()
             optimizer.step()
             run.log(loss=loss.detach())
             if epoch.validates:
+                self.model.eval()
                 with torch.no_grad():
                     logits = self.model(x, graph)[task.val]
                 run.log(val_acc=accuracy(logits, task.y[task.val]))
@@ -65,6 +67,7 @@ class Backprop(Method[NodeClassification]):
     @torch.no_grad()
     def evaluate(self, task: NodeClassification, run: Run) -> dict[str, float]:
         """``test_acc`` and ``val_acc``."""
+        self.model.eval()
         logits: Tensor = self.model(*_inputs(task))
         probability = logits[task.test].softmax(1)
         run.save("predictions", {"index": task.test, "label": task.y[task.test], "probability": probability})

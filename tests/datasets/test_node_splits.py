@@ -1,4 +1,4 @@
-"""The five folds."""
+"""The five folds, and the uniform split."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from runner.datasets.node_splits import kfold
+from runner.datasets.node_splits import kfold, uniform
 from runner.errors import BadInput
 
 
@@ -46,3 +46,20 @@ def test_only_five(split: int) -> None:
 def test_too_few_nodes() -> None:
     with pytest.raises(BadInput, match="at least five nodes"):
         kfold(4, 0)
+
+
+@given(st.integers(5, 400), st.integers(0, 1000))
+def test_uniform_is_60_20_20_rounded_down(num_nodes: int, split: int) -> None:
+    parts = uniform(num_nodes, split)
+    assert [len(part) for part in parts] == [int(share * num_nodes) for share in (0.6, 0.2, 0.2)]
+    whole = np.concatenate(parts)
+    assert len(np.unique(whole)) == len(whole) >= num_nodes - 2
+    assert whole.max() < num_nodes
+    assert all((np.diff(part) > 0).all() and part.dtype == np.int64 for part in parts)
+    assert all(map(np.array_equal, parts, uniform(num_nodes, split)))
+
+
+def test_uniform_splits_differ() -> None:
+    assert not np.array_equal(uniform(100, 0).test, uniform(100, 1).test)
+    with pytest.raises(BadInput, match="at least five nodes; got 4"):
+        uniform(4, 0)
