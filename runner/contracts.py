@@ -307,3 +307,11 @@ class Backbone(ABC):
     @abstractmethod
     def network(self, in_channels: int, out_channels: int) -> nn.Module:
         """All blocks, with what stands between them; ``forward(x, graph)``."""
+
+    def initialise(self, model: nn.Module, task: Task) -> None:  # noqa: B027
+        """Give the blocks of a built network other initial weights than their own; called once, after ``build``.
+
+        Args:
+            model: a method's ``model``, whose blocks came from ``block`` or ``network``; changed in place.
+            task: what it will be trained on.
+        """
