@@ -126,12 +126,11 @@ def virgo_variances(
     start = x if signal == "features" else x.mean(1)
     forward_energy = energies(matrix, start, len(blocks), with_self=with_self)
     backward_energy = energies(matrix.transposed, x.new_ones(x.shape[0]), len(blocks), with_self=with_self)
-    for energy, what in ((forward_energy, "features' mean"), (backward_energy, "vector of ones")):
-        if not (energy > 0).all():
-            raise BadInput(
-                f"model.init={init}: the {what} is zero before or after {len(blocks)} aggregations in this graph; "
-                "use model.init_signal=features or a classical model.init"
-            )
+    if not (forward_energy > 0).all():  # A keeps each node itself in some way: ones can't die out
+        raise BadInput(
+            f"model.init={init}: the signal ({signal}) is zero within {len(blocks)} "
+            "aggregations of this graph; use model.init_signal=features, or one of " + ", ".join(CLASSICAL)
+        )
     values = [
         VIRGO[init](forward, backward) * heads
         for forward, backward, heads in zip(

@@ -74,8 +74,8 @@ def forward_variances(chain: Sequence[Map], energy: Tensor, *, factor: float) ->
 def backward_variances(chain: Sequence[Map], energy: Tensor, *, factor: float) -> list[float]:
     """Virgoback: v_K = N / ((C - 1) e_{b_K}), v_k = c / fan_out_k * e_{b_{k+1}} / e_{b_k}.
 
-    b_k counts the aggregations from map k to the output. The last value is that of the cross-entropy's gradient where all C classes are about equally likely; C is the
-    chain's output width.
+    b_k counts the aggregations from map k to the output. The last value is that of the cross-entropy's gradient
+    where all C classes are about equally likely; C is the chain's output width.
 
     Args:
         chain: the maps, from the input.

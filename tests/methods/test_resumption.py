@@ -19,6 +19,7 @@ COMMANDS = {
     "forwardgnn_topdown to_loss": ["method=forwardgnn_topdown", "method.variant=to_loss", "method.epochs=20"],
     "forwardgnn_link": ["method=forwardgnn_link", "method.epochs=8"],
     "pepita": ["method=pepita", "method.epochs=30"],
+    "init_backprop": ["method=init_backprop", "method.epochs=30", "model.init=virgo"],
 }
 COMMANDS = {name: [*line, "dataset=cora", "model.num_layers=2"] for name, line in COMMANDS.items()}
 COMMANDS |= {
