@@ -52,7 +52,7 @@ class InitialSignal(Method[NodeClassification]):
         backward = [_decades(gradient) for gradient in gradients]
         hidden = max(len(outputs) - 1, 1)
         return {
-            "initial_loss": float(loss),
+            "initial_loss": float(loss.detach()),
             "forward_change": forward[hidden - 1] - forward[0],
             "backward_change": backward[0] - backward[hidden - 1],
             **{f"forward/layer{place}": value for place, value in enumerate(forward, start=1)},
@@ -62,4 +62,4 @@ class InitialSignal(Method[NodeClassification]):
 
 def _decades(values: Tensor) -> float:
     """log10 of the mean square, in float64: deep networks leave float32's range."""
-    return float(values.double().square().mean().log10())
+    return float(values.detach().double().square().mean().log10())
