@@ -12,7 +12,7 @@ from typing import ClassVar, Literal
 import torch
 from torch import Tensor, nn
 
-from runner.contracts import LinkPrediction, NodeClassification, Task
+from runner.contracts import GraphClassification, LinkPrediction, NodeClassification, Task
 from runner.errors import BadInput
 from runner.methods.models.variances import (
     RELU,
@@ -24,6 +24,7 @@ from runner.methods.models.variances import (
     harmonic_mean,
 )
 from runner.methods.ops.graph import Graph
+from runner.methods.ops.graph_batches import GraphBatches
 from runner.methods.ops.sparse import SparseMatrix
 
 Operator = Literal["own", "gcn"]
@@ -152,14 +153,15 @@ def _map(block: Propagating, matrices: Sequence[Tensor], *, first: bool) -> Map:
 
 
 def _seen(task: Task) -> tuple[Tensor, Graph]:
-    """Features and graph that a network meets in training."""
+    """Features and graph that a network meets in training; of many graphs, all training ones side by side."""
     if isinstance(task, NodeClassification):
-        edges = task.edge_index
-    elif isinstance(task, LinkPrediction):
-        edges = task.message_edges("train")
-    else:
-        raise BadInput(
-            f"model.init: Virgo has no graph to look at in a task of kind {type(task).__name__}; "
-            f"use one of {', '.join(CLASSICAL)}"
-        )
-    return task.x, Graph(edges, task.num_nodes, task.x.dtype)
+        return task.x, Graph(task.edge_index, task.num_nodes, task.x.dtype)
+    if isinstance(task, LinkPrediction):
+        return task.x, Graph(task.message_edges("train"), task.num_nodes, task.x.dtype)
+    if isinstance(task, GraphClassification):
+        batch = GraphBatches(task)(task.train)
+        return task.x[batch.nodes], batch.graph
+    raise BadInput(
+        f"model.init: Virgo has no graph to look at in a task of kind {type(task).__name__}; "
+        f"use one of {', '.join(CLASSICAL)}"
+    )

@@ -17,6 +17,7 @@ from torch_geometric.nn import GINConv
 
 from runner import registry
 from runner.compose import compose
+from runner.contracts import GraphClassification
 from runner.datasets import sources
 from runner.errors import BadInput
 from runner.methods.models.gat import GAT
@@ -35,6 +36,7 @@ from runner.methods.models.variances import (
     harmonic_mean,
 )
 from runner.methods.ops.graph import Graph
+from runner.methods.ops.graph_batches import GraphBatches
 from runner.methods.ops.sparse import SparseMatrix
 from runner.store.records import Records
 from runner.stored import identify_run
@@ -325,6 +327,53 @@ def test_gin_is_pygs(double) -> None:
     torch.testing.assert_close(block(SparseMatrix.from_dense(x), graph), reference(x, graph.edge_index))
 
 
+# Many graphs
+
+
+def graphs_task() -> GraphClassification:
+    """Five rings of different sizes, the odd ones of class 1."""
+    sizes = torch.tensor([4, 7, 5, 9, 6])
+    graph_of = torch.arange(5).repeat_interleave(sizes)
+    starts = sizes.cumsum(0) - sizes
+    node = torch.arange(int(sizes.sum()))
+    following = starts[graph_of] + (node - starts[graph_of] + 1) % sizes[graph_of]
+    edges = torch.cat([torch.stack([node, following]), torch.stack([following, node])], dim=1).unique(dim=1)
+    x = torch.rand(len(node), M0, generator=torch.Generator().manual_seed(0)).to(torch.get_default_dtype())
+    none = torch.zeros(0, dtype=torch.int64)
+    parts = {"train": torch.tensor([0, 1, 3]), "val": none, "test": torch.tensor([2, 4])}
+    return GraphClassification(
+        name="rings", fingerprint="", x=x, edge_index=edges, graph_of=graph_of, y=sizes % 2, num_classes=2, **parts
+    )
+
+
+def test_a_batch_is_its_graphs_one_by_one(double) -> None:
+    task = graphs_task()
+    whole = dense(Graph(task.edge_index, len(task.x), task.x.dtype).neighbours)
+    chosen = torch.tensor([3, 0, 2])
+    batch = GraphBatches(task)(chosen)
+    nodes = [(task.graph_of == graph).nonzero()[:, 0] for graph in chosen]
+    assert torch.equal(batch.nodes, torch.cat(nodes))
+    torch.testing.assert_close(
+        dense(batch.graph.neighbours), torch.block_diag(*[whole[part][:, part] for part in nodes])
+    )
+    means = torch.stack([task.x[part].mean(0) for part in nodes])
+    torch.testing.assert_close(batch.mean @ task.x[batch.nodes], means)
+
+
+def test_virgo_looks_at_the_training_graphs_side_by_side(double) -> None:
+    task = graphs_task()
+    batch = GraphBatches(task)(task.train)
+    blocks = [backbone("sum").block(width, M) for width in (M0, M, M)]
+    expected = virgo_variances(blocks, "virgo", task.x[batch.nodes], batch.graph, operator="own", signal="mean")
+    torch.manual_seed(1)
+    draw_virgo(blocks, expected)
+    drawn = [block.maps()[0][0].detach().clone() for block in blocks]
+    torch.manual_seed(1)
+    backbone("sum", init="virgo").initialise(torch.nn.ModuleList(blocks), task)
+    for block, weight in zip(blocks, drawn, strict=True):
+        torch.testing.assert_close(block.maps()[0][0].detach(), weight)
+
+
 # What a user does
 
 
@@ -399,8 +448,13 @@ def test_the_start_of_training_is_noted(cli: Cli, graph_file: Path, tmp_path: Pa
     assert metrics(tmp_path)["start_epoch"] == 41
 
 
-@pytest.mark.parametrize("experiment", ["virgo_full", "virgo_full_link"])
-@pytest.mark.parametrize("dataset", ["cora_planetoid", "citeseer", "pubmed"])
+FULL = [
+    *[(experiment, name) for experiment in ("virgo_full", "virgo_full_link") for name in ("cora_planetoid", "pubmed")],
+    ("virgo_full_graph", "imdb_binary"),
+]
+
+
+@pytest.mark.parametrize(("experiment", "dataset"), FULL)
 def test_the_full_configs_start(experiment: str, dataset: str, cli: Cli) -> None:
     line = [f"+experiment={experiment}", f"dataset={dataset}"]
     files = registry.build(compose(line).config["dataset"]).files()
@@ -408,3 +462,4 @@ def test_the_full_configs_start(experiment: str, dataset: str, cli: Cli) -> None
         pytest.skip("not in the cache, and RUNNER_DATA_MIRROR does not have it")
     result = cli(*line, "limit=1", "progress=false")
     assert result.status == 0, result.err
+    assert "test_a" in result.out
