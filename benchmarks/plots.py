@@ -283,7 +283,7 @@ def virgo() -> None:
                     capsize=3,
                     label=f"{column}, n = {min(cell['n'] for cell in found)}",
                 )
-            axis.set(title=network, xlabel="layer", ylabel=f"{what}, log10 mean square", xticks=layers)
+            axis.set(title=f"{what}\n{network}", xlabel="layer", ylabel="log10 mean square", xticks=layers)
             axis.spines[["top", "right"]].set_visible(False)
     axes[0].legend(frameon=False, fontsize="small")
     file = ROOT / "methods" / "graph" / "virgo" / "signal.svg"
