@@ -311,7 +311,39 @@ def practical_attack() -> None:
     kept(figure, "methods/graph/practical_attack/discrepancy.svg")
 
 
+def virgo() -> None:
+    """Signal and gradient by layer of untrained networks: classical initial weights against Virgo's."""
+    from matplotlib import pyplot
+
+    cells = cells_of("virgo")
+    colours = {"Xavier": "#b3541e", "Kaiming fan-in": "#c9a227", "Virgofor": "#7fb2d9", "Virgo": "#1e6fb3"}
+    networks = {"gcn, 16 layers": (1, 4, 8, 12, 15), "gin (1 map), 8 layers": (1, 3, 5, 7)}
+    figure, axes = pyplot.subplots(1, 4, figsize=(13, 3.2), layout="constrained")
+    for place, (network, layers) in enumerate(networks.items()):
+        for offset, (table, what) in enumerate({"forward": "pre-activations", "backward": "their gradients"}.items()):
+            axis = axes[2 * place + offset]
+            for column, colour in colours.items():
+                found = [cells[table, f"{network}, layer {layer}", column] for layer in layers]
+                axis.errorbar(
+                    layers,
+                    [cell["mean"] for cell in found],
+                    [cell["std"] or 0 for cell in found],
+                    color=colour,
+                    marker="o" if column.startswith("Virgo") else "s",
+                    linestyle="--" if column == "Virgofor" else "-",
+                    capsize=3,
+                    label=f"{column}, n = {min(cell['n'] for cell in found)}",
+                )
+            axis.set(title=f"{what}\n{network}", xlabel="layer", ylabel="log10 mean square", xticks=layers)
+            axis.spines[["top", "right"]].set_visible(False)
+    axes[0].legend(frameon=False, fontsize="small")
+    file = ROOT / "methods" / "graph" / "virgo" / "signal.svg"
+    figure.savefig(file, metadata={"Date": None})
+    print(file)
+
+
 PLOTS = {
+    "virgo": virgo,
     "forwardgnn": forwardgnn,
     "ccl": counter_current,
     "noprop": noprop,

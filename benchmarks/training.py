@@ -48,7 +48,8 @@ def runner_against_bare_script() -> list[Row]:
 
     def bare() -> float:
         torch.manual_seed(0)
-        model = GCN(hidden_channels=128, num_layers=2).network(task.num_features, task.num_classes)
+        backbone = GCN(hidden_channels=128, num_layers=2, init="default", init_operator="own", init_signal="mean")
+        model = backbone.network(task.num_features, task.num_classes)
 
         def train() -> None:
             x, graph = compact(task.x), Graph(task.edge_index, task.num_nodes, task.x.dtype)

@@ -163,6 +163,46 @@ class LinkPrediction(Task):
         return {"nodes": self.num_nodes, "edges": edges, "features": self.num_features}
 
 
+@dataclass(frozen=True, kw_only=True)
+class GraphClassification(Task):
+    """Many graphs, each with a class (G graphs; N nodes, E directed edges in all; F features, C classes).
+
+    The graphs lie one after the other: a graph's nodes have consecutive numbers, and no edge leaves it.
+    """
+
+    x: Tensor
+    """Node features [N, F], float32."""
+    edge_index: Tensor
+    """[2, E], int64, row 0 source and row 1 target; sorted by (source, target), no duplicates."""
+    graph_of: Tensor
+    """Each node's graph [N], int64, in 0..G-1, in ascending order; no graph is empty."""
+    y: Tensor
+    """The graphs' classes [G], int64, in 0..C-1."""
+    num_classes: int
+    train: Tensor
+    """Indices of training graphs, int64, sorted; likewise ``val``, which may be empty, and ``test``."""
+    val: Tensor
+    test: Tensor
+
+    @property
+    def num_features(self) -> int:
+        """F."""
+        return self.x.shape[1]
+
+    def splits(self) -> dict[str, Tensor]:
+        """Train, val and test graphs."""
+        return {"train": self.train, "val": self.val, "test": self.test}
+
+    def counts(self) -> dict[str, int]:
+        """G, N, E and C."""
+        return {
+            "graphs": len(self.y),
+            "nodes": self.x.shape[0],
+            "edges": self.edge_index.shape[1],
+            "classes": self.num_classes,
+        }
+
+
 ImageSplit = Literal["train", "val", "test"]
 
 
@@ -307,3 +347,11 @@ class Backbone(ABC):
     @abstractmethod
     def network(self, in_channels: int, out_channels: int) -> nn.Module:
         """All blocks, with what stands between them; ``forward(x, graph)``."""
+
+    def initialise(self, model: nn.Module, task: Task) -> None:  # noqa: B027
+        """Give the blocks of a built network other initial weights than their own; called once, after ``build``.
+
+        Args:
+            model: a method's ``model``, whose blocks came from ``block`` or ``network``; changed in place.
+            task: what it will be trained on.
+        """

@@ -374,6 +374,7 @@ class _Attempt:
         if splits := task.splits():
             run.save("splits", splits)
         method.build(task, run)
+        run.backbone.initialise(method.model, task)
         costs: dict[str, float] = {}
         torch.optim.SGD([torch.zeros(1, requires_grad=True)])  # torch imports its compiler here: no training time
         loops.start_clock()

@@ -18,6 +18,8 @@ from runner.errors import BadInput
 
 ENTERING = ("seed", "limit", "time_budget", "mode", *registry.SECTIONS)
 METADATA_ENTERING = ("_target_", "_version_", "_seed_")
+NEUTRAL = "_neutral_"
+"""A section's keys that came later, with the value under which all is as before: so set, they don't enter."""
 SHARED = ("home", "tracking", "progress", "checkpoint")
 """What a run that is referred to takes from the one that refers to it: where it is kept, not what it is."""
 ID_PREFIX = "id:"
@@ -74,8 +76,11 @@ def identify(
     task = common_task(composed)
     deciding: dict[str, Any] = {name: config[name] for name in ENTERING if name not in registry.SECTIONS}
     for section in registry.SECTIONS:
+        neutral = config[section].get(NEUTRAL, {})
         deciding[section] = {
-            key: value for key, value in config[section].items() if not key.startswith("_") or key in METADATA_ENTERING
+            key: value
+            for key, value in config[section].items()
+            if (not key.startswith("_") or key in METADATA_ENTERING) and not (key in neutral and value == neutral[key])
         }
     deciding["task"] = {
         "kind": task,

@@ -38,6 +38,7 @@ METADATA: dict[str, Any] = {
     "_note_": str,
     "_fingerprint_": str,
     "_counts_": dict[str, int],
+    "_neutral_": dict[str, Any],
 }
 
 Checkpoint = msgspec.defstruct(

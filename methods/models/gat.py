@@ -11,10 +11,11 @@ import torch
 from torch import Tensor, nn
 
 from runner.errors import BadInput
+from runner.methods.models.initialisation import Propagating
 from runner.methods.models.stack import StackedBackbone
 from runner.methods.ops.attention import attend
 from runner.methods.ops.graph import Graph
-from runner.methods.ops.sparse import Features
+from runner.methods.ops.sparse import Features, SparseMatrix
 from runner.types import PositiveInt
 
 NEGATIVE_SLOPE = 0.2
@@ -39,7 +40,7 @@ class GAT(StackedBackbone):
         return GATBlock(in_channels, width, heads=self.heads, average=head)
 
 
-class GATBlock(nn.Module):
+class GATBlock(Propagating):
     """Y_i = concat or mean over k of (sum_j alpha_ijk h_jk) + b, with h = X W (the same as PyG's ``GATConv``).
 
     alpha_ijk = softmax over the neighbours j of i, and i itself, of LeakyReLU(a_k . h_jk + a'_k . h_ik)
@@ -50,6 +51,7 @@ class GATBlock(nn.Module):
         super().__init__()
         self.heads = heads
         self.average = average
+        self.averaged = heads if average else 1
         self.weight = nn.Parameter(torch.empty(in_channels, heads * head_channels))
         self.source_attention = nn.Parameter(torch.empty(heads, head_channels))
         self.target_attention = nn.Parameter(torch.empty(heads, head_channels))
@@ -75,3 +77,16 @@ class GATBlock(nn.Module):
         )
         y_NKD: Tensor = y.unflatten(0, (-1, self.heads))
         return (y_NKD.mean(1) if self.average else y_NKD.flatten(1)) + self.bias
+
+    def maps(self) -> list[list[Tensor]]:
+        """W; the attention vectors keep their own initial values."""
+        return [[self.weight]]
+
+    def biases(self) -> list[Tensor]:
+        """b."""
+        return [self.bias]
+
+    def operator(self, graph: Graph) -> SparseMatrix:
+        """The mean over neighbours and self: what attention is while all scores are about equal."""
+        adjacency = graph.neighbours_and_self
+        return adjacency.with_values(adjacency.indptr.diff().to(graph.dtype).reciprocal()[adjacency.row_of])

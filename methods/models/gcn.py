@@ -10,9 +10,10 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from runner.methods.models.initialisation import Propagating
 from runner.methods.models.stack import AggregateThenTransform, StackedBackbone
 from runner.methods.ops.graph import Graph
-from runner.methods.ops.sparse import Features, Product, aggregated
+from runner.methods.ops.sparse import Features, Product, SparseMatrix, aggregated
 from runner.types import PositiveInt
 
 
@@ -28,7 +29,7 @@ class GCN(StackedBackbone):
         return GCNBlock(in_channels, out_channels)
 
 
-class GCNBlock(AggregateThenTransform):
+class GCNBlock(AggregateThenTransform, Propagating):
     """Y = A_hat X W + b, A_hat = D^-1/2 (A + I) D^-1/2 (eq. 2 with eq. 8; the same as PyG's ``GCNConv``).
 
     Initial values as in PyG: W Glorot-uniform, b zero.
@@ -52,3 +53,15 @@ class GCNBlock(AggregateThenTransform):
         """(A_hat X) W + b."""
         (neighbourhood,) = parts
         return neighbourhood @ self.weight + self.bias
+
+    def maps(self) -> list[list[Tensor]]:
+        """W."""
+        return [[self.weight]]
+
+    def biases(self) -> list[Tensor]:
+        """b."""
+        return [self.bias]
+
+    def operator(self, graph: Graph) -> SparseMatrix:
+        """A_hat."""
+        return graph.symmetric

@@ -10,9 +10,10 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from runner.methods.models.initialisation import Propagating
 from runner.methods.models.stack import StackedBackbone
 from runner.methods.ops.graph import Graph
-from runner.methods.ops.sparse import Features
+from runner.methods.ops.sparse import Features, SparseMatrix
 from runner.types import PositiveInt
 
 
@@ -28,7 +29,7 @@ class MLP(StackedBackbone):
         return AffineBlock(in_channels, out_channels)
 
 
-class AffineBlock(nn.Module):
+class AffineBlock(Propagating):
     """Y = X W + b. Initial values as in ``torch.nn.Linear``: uniform in +-1/sqrt(F)."""
 
     def __init__(self, in_channels: int, out_channels: int) -> None:
@@ -41,3 +42,17 @@ class AffineBlock(nn.Module):
     def forward(self, x: Features, graph: Graph | None = None) -> Tensor:
         """Y [N, H] for X [N, F]; the graph is not looked at."""
         return x @ self.weight + self.bias
+
+    def maps(self) -> list[list[Tensor]]:
+        """W."""
+        return [[self.weight]]
+
+    def biases(self) -> list[Tensor]:
+        """b."""
+        return [self.bias]
+
+    def operator(self, graph: Graph) -> SparseMatrix:
+        """I."""
+        node = torch.arange(graph.num_nodes, device=graph.edge_index.device)
+        ones = torch.ones(graph.num_nodes, dtype=graph.dtype, device=node.device)
+        return SparseMatrix.from_entries(node, node, ones, (graph.num_nodes, graph.num_nodes))

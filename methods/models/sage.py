@@ -6,13 +6,15 @@ Letters: N nodes, F input width, H output width.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
 
+from runner.methods.models.initialisation import Propagating
 from runner.methods.models.stack import AggregateThenTransform, StackedBackbone
 from runner.methods.ops.graph import Graph
-from runner.methods.ops.sparse import Features, Product, aggregated
+from runner.methods.ops.sparse import Features, Product, SparseMatrix, aggregated
 from runner.types import PositiveInt
 
 
@@ -28,12 +30,14 @@ class SAGE(StackedBackbone):
         return SAGEBlock(in_channels, out_channels)
 
 
-class SAGEBlock(AggregateThenTransform):
+class SAGEBlock(AggregateThenTransform, Propagating):
     """Y = (D^-1 A X) W_n + b + X W_s (algorithm 1, line 5; the same as PyG's ``SAGEConv``).
 
     W_n and W_s together are the paper's W, which stands before the concatenation of both inputs.
     Initial values as in PyG: all uniform in +-1/sqrt(F).
     """
+
+    with_self: ClassVar[bool] = True
 
     def __init__(self, in_channels: int, out_channels: int) -> None:
         super().__init__()
@@ -55,3 +59,15 @@ class SAGEBlock(AggregateThenTransform):
         """(D^-1 A X) W_n + b + X W_s."""
         neighbours, own = parts
         return neighbours @ self.neighbour_weight + self.bias + own @ self.self_weight
+
+    def maps(self) -> list[list[Tensor]]:
+        """W_n and W_s, side by side."""
+        return [[self.neighbour_weight, self.self_weight]]
+
+    def biases(self) -> list[Tensor]:
+        """b."""
+        return [self.bias]
+
+    def operator(self, graph: Graph) -> SparseMatrix:
+        """D^-1 A."""
+        return graph.mean

@@ -14,6 +14,9 @@ from runner.contracts import Backbone, LinkPrediction, NodeClassification
 from runner.hardware.activations import SavedActivations
 from runner.loops import Epoch
 
+AS_BUILT = {"init": "default", "init_operator": "own", "init_signal": "mean"}
+"""A graph backbone's initial weights: each block's own."""
+
 
 class FakeRun:
     """Builds blocks, counts epochs and restores the best state, as the runner does; records what it sees."""

@@ -13,12 +13,13 @@ from runner.methods.models.gat import GAT
 from runner.methods.models.gcn import GCN
 from runner.methods.models.mlp import MLP
 from runner.methods.models.sage import SAGE
+from tests.methods.conftest import AS_BUILT
 
 BACKBONES = {
-    "gcn": GCN(hidden_channels=16, num_layers=2),
-    "sage": SAGE(hidden_channels=16, num_layers=2),
-    "gat": GAT(hidden_channels=16, num_layers=2, heads=4),
-    "mlp": MLP(hidden_channels=16, num_layers=2),
+    "gcn": GCN(hidden_channels=16, num_layers=2, **AS_BUILT),
+    "sage": SAGE(hidden_channels=16, num_layers=2, **AS_BUILT),
+    "gat": GAT(hidden_channels=16, num_layers=2, heads=4, **AS_BUILT),
+    "mlp": MLP(hidden_channels=16, num_layers=2, **AS_BUILT),
 }
 
 
@@ -104,7 +105,7 @@ def test_mlp_does_not_see_the_graph(sparse_task, make_run) -> None:
 def test_saved_activations_grow_with_depth(sparse_task, make_run) -> None:
     counted = []
     for num_layers in (1, 2, 3, 4):
-        run = make_run(GCN(hidden_channels=64, num_layers=num_layers))
+        run = make_run(GCN(hidden_channels=64, num_layers=num_layers, **AS_BUILT))
         trained(backprop(epochs=4), sparse_task, run)
         counted.append(run.activation_bytes["train"])
     hidden_output = 60 * 64 * 4

@@ -19,6 +19,7 @@ from runner.methods.models.sage import SAGE, SAGEBlock
 from runner.methods.models.stack import AggregateThenTransform
 from runner.methods.ops.graph import Graph
 from runner.methods.ops.sparse import compact
+from tests.methods.conftest import AS_BUILT
 
 KINDS = ["gcn", "sage", "gat concatenated", "gat averaged"]
 
@@ -133,7 +134,7 @@ def test_attention_is_stable_for_large_scores(sparse_task) -> None:
 @pytest.mark.parametrize("kind", [GCN, SAGE, GAT, MLP])
 def test_network_has_its_blocks_and_no_relu_at_the_end(kind, num_layers: int, sparse_task) -> None:
     heads = {"heads": 4} if kind is GAT else {}
-    network = kind(hidden_channels=8, num_layers=num_layers, **heads).network(24, 3)
+    network = kind(hidden_channels=8, num_layers=num_layers, **heads, **AS_BUILT).network(24, 3)
     nn.init.constant_(network.blocks[-1].bias, -100.0)
     out = network(compact(sparse_task.x), Graph(sparse_task.edge_index, 60, torch.float32))
     assert len(network.blocks) == num_layers
@@ -142,11 +143,11 @@ def test_network_has_its_blocks_and_no_relu_at_the_end(kind, num_layers: int, sp
 
 
 def test_gat_widths_count_all_heads() -> None:
-    backbone = GAT(hidden_channels=8, num_layers=2, heads=4)
+    backbone = GAT(hidden_channels=8, num_layers=2, heads=4, **AS_BUILT)
     assert backbone.block(5, 8).weight.shape == (5, 8)
     assert backbone.block(8, 3, head=True).weight.shape == (8, 12)
     with pytest.raises(BadInput, match="hidden_channels=10 is no multiple of heads=4"):
-        GAT(hidden_channels=10, num_layers=2, heads=4)
+        GAT(hidden_channels=10, num_layers=2, heads=4, **AS_BUILT)
 
 
 def test_pyg_is_not_imported() -> None:

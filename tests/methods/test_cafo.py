@@ -14,11 +14,14 @@ from runner.methods.models.mlp import MLP
 from runner.methods.models.sage import SAGE
 from runner.methods.ops.graph import Graph
 from runner.methods.ops.sparse import compact
+from tests.methods.conftest import AS_BUILT
 
 
 def backbone(name: str, num_layers: int = 2):
     heads = {"heads": 4} if name == "gat" else {}
-    return {"gcn": GCN, "sage": SAGE, "gat": GAT, "mlp": MLP}[name](hidden_channels=16, num_layers=num_layers, **heads)
+    return {"gcn": GCN, "sage": SAGE, "gat": GAT, "mlp": MLP}[name](
+        hidden_channels=16, num_layers=num_layers, **heads, **AS_BUILT
+    )
 
 
 def cafo(**changed) -> CaFo:

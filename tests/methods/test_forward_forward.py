@@ -16,6 +16,7 @@ from runner.methods.models.gat import GAT
 from runner.methods.models.gcn import GCN
 from runner.methods.models.sage import SAGE
 from runner.methods.ops.graph import Graph
+from tests.methods.conftest import AS_BUILT
 from tests.methods.reference_forwardgnn import ForwardForwardReference, gcn_layers
 
 VARIANTS = ["la", "vn"]
@@ -24,7 +25,9 @@ OBJECTIVES = ["bce", "symba"]
 
 def backbone(name: str = "gcn", num_layers: int = 2, width: int = 16):
     heads = {"heads": 4} if name == "gat" else {}
-    return {"gcn": GCN, "sage": SAGE, "gat": GAT}[name](hidden_channels=width, num_layers=num_layers, **heads)
+    return {"gcn": GCN, "sage": SAGE, "gat": GAT}[name](
+        hidden_channels=width, num_layers=num_layers, **heads, **AS_BUILT
+    )
 
 
 def method_of(variant: str, **changed) -> ForwardForward:

@@ -19,11 +19,14 @@ from runner.methods.models.gcn import GCN
 from runner.methods.models.sage import SAGE
 from runner.methods.ops.graph import Graph
 from runner.methods.ops.sparse import SparseMatrix, compact, stack
+from tests.methods.conftest import AS_BUILT
 
 
 def backbone(name: str, num_layers: int = 2, width: int = 16):
     heads = {"heads": 4} if name == "gat" else {}
-    return {"gcn": GCN, "sage": SAGE, "gat": GAT}[name](hidden_channels=width, num_layers=num_layers, **heads)
+    return {"gcn": GCN, "sage": SAGE, "gat": GAT}[name](
+        hidden_channels=width, num_layers=num_layers, **heads, **AS_BUILT
+    )
 
 
 def forwardgnn(**changed) -> ForwardGNN:

@@ -9,6 +9,7 @@ from torch.nn import functional
 from runner.contracts import LinkPrediction
 from runner.methods.graph.forwardgnn.link_top_down import LinkTopDown
 from runner.methods.models.gcn import GCN
+from tests.methods.conftest import AS_BUILT
 from tests.methods.reference_forwardgnn import gcn_layers, norm
 
 
@@ -45,7 +46,7 @@ def link_task(task) -> LinkPrediction:
 @pytest.mark.parametrize("alternating", [True, False])
 @pytest.mark.parametrize("num_layers", [1, 2, 3])
 def test_equals_a_direct_loop(num_layers: int, alternating: bool, double, sparse_task, make_run) -> None:
-    task, run = link_task(sparse_task), make_run(GCN(hidden_channels=16, num_layers=num_layers))
+    task, run = link_task(sparse_task), make_run(GCN(hidden_channels=16, num_layers=num_layers, **AS_BUILT))
     values = {"epochs": 6, "lr": 0.01, "weight_decay": 0.0, "patience": 100, "validate_every": 6}
     method = LinkTopDown(**values, alternating=alternating, test_steps=10, first_test_step=2)
     method.build(task, run)

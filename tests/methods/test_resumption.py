@@ -20,6 +20,7 @@ COMMANDS = {
     "forwardgnn_link": ["method=forwardgnn_link", "method.epochs=8"],
     "pepita": ["method=pepita", "method.epochs=30"],
     "practical_attack": ["method=practical_attack", "method.epochs=30", "method.strategies=[rwcs]", "method.curve=[]"],
+    "init_backprop": ["method=init_backprop", "method.epochs=30", "model.init=virgo"],
 }
 COMMANDS = {name: [*line, "dataset=cora", "model.num_layers=2"] for name, line in COMMANDS.items()}
 COMMANDS |= {

@@ -17,6 +17,7 @@ from runner.methods.models.gcn import GCN
 from runner.methods.models.sage import SAGE
 from runner.methods.ops.graph import Graph
 from runner.methods.ops.sparse import Beside, Remembered, Repeated, SparseMatrix, Stacked, aggregated
+from tests.methods.conftest import AS_BUILT
 from tests.methods.reference_forwardgnn import TopToInputReference, TopToLossReference, gcn_layers
 
 VARIANTS = ["to_input", "to_loss"]
@@ -24,7 +25,9 @@ VARIANTS = ["to_input", "to_loss"]
 
 def backbone(name: str = "gcn", num_layers: int = 2, width: int = 16):
     heads = {"heads": 4} if name == "gat" else {}
-    return {"gcn": GCN, "sage": SAGE, "gat": GAT}[name](hidden_channels=width, num_layers=num_layers, **heads)
+    return {"gcn": GCN, "sage": SAGE, "gat": GAT}[name](
+        hidden_channels=width, num_layers=num_layers, **heads, **AS_BUILT
+    )
 
 
 def method_of(variant: str, **changed) -> TopDown:

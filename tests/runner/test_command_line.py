@@ -20,7 +20,7 @@ Cli = Callable[..., Result]
     [
         (["method=forwardgn", "dataset=cora"], "no method 'forwardgn'; did you mean 'forwardgnn'?"),
         (["method=forwardgnn", "dataset=kora"], "no dataset 'kora'; did you mean 'cora'?"),
-        (["method=forwardgnn", "dataset=cora", "model=gnc"], "no model 'gnc'; did you mean 'gcn'?"),
+        (["method=forwardgnn", "dataset=cora", "model=gccn"], "no model 'gccn'; did you mean 'gcn'?"),
         (["dataset=cora"], "choose a method: method=…"),
         (["method=forwardgnn"], "choose a dataset: dataset=…"),
         (["method=forwardgnn", "dataset=cora", "method.lrr=1"], "unknown key 'method.lrr'; did you mean 'method.lr'?"),
