@@ -38,6 +38,7 @@ from runner.methods.ops.sparse import SparseMatrix, compact
 from runner.schema import fields
 from runner.store.records import Records
 from tests.conftest import Result
+from tests.methods.conftest import AS_BUILT
 
 Cli = Callable[..., Result]
 STEPS = 4
@@ -237,7 +238,7 @@ def test_shifted_features_change_what_they_should(any_task: NodeClassification) 
 @pytest.mark.parametrize(
     "backbone",
     [
-        DroppedGCN(hidden_channels=8, num_layers=2, dropout=0.5),
+        DroppedGCN(hidden_channels=8, num_layers=2, dropout=0.5, **AS_BUILT),
         JKNet(hidden_channels=8, num_layers=4, jump="concat", dropout=0.5),
         JKNet(hidden_channels=8, num_layers=4, jump="max", dropout=0.5),
     ],
@@ -286,7 +287,7 @@ def test_jknet_is_its_formula(jump, any_task) -> None:
 
 def test_dropped_gcn_drops_while_training_only(any_task) -> None:
     graph = Graph(any_task.edge_index, any_task.num_nodes, any_task.x.dtype)
-    network = DroppedGCN(hidden_channels=8, num_layers=2, dropout=0.5).network(24, 4)
+    network = DroppedGCN(hidden_channels=8, num_layers=2, dropout=0.5, **AS_BUILT).network(24, 4)
     one, other = (network(compact(any_task.x), graph) for _ in range(2))
     assert not torch.equal(one, other)
     first, last = network.eval().blocks
