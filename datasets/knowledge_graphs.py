@@ -110,9 +110,7 @@ class Grail(Dataset):
     Read are ``train`` and ``valid`` of one graph, ``train`` (facts) and ``test`` (questions) of the other.
     """
 
-    name: Literal[
-        "WN18RR_v1", "WN18RR_v2", "WN18RR_v3", "WN18RR_v4", "fb237_v1", "fb237_v2", "fb237_v3", "fb237_v4"
-    ]
+    name: Literal["WN18RR_v1", "WN18RR_v2", "WN18RR_v3", "WN18RR_v4", "fb237_v1", "fb237_v2", "fb237_v3", "fb237_v4"]
 
     def files(self) -> list[sources.File]:
         """Two files of each graph."""
@@ -179,7 +177,9 @@ def read(path: Path) -> Names:
     return np.array([[name.strip() for name in row] for row in rows])
 
 
-def completion(name: str, train: Names, val: Names, test: Names, facts: Names | None = None) -> KnowledgeGraphCompletion:
+def completion(
+    name: str, train: Names, val: Names, test: Names, facts: Names | None = None
+) -> KnowledgeGraphCompletion:
     """The task; the fingerprint is of the numbered, sorted triples.
 
     Args:

@@ -20,7 +20,9 @@ _KINDS = ("transe", "distmult", "rotate")
 
 
 def _positions(statistics: tuple[str, ...], width: int) -> list[int]:
-    return [statistics.index(name) * width if name in statistics else -1 for name in ("sum", "mean", "max", "min", "std")]
+    return [
+        statistics.index(name) * width if name in statistics else -1 for name in ("sum", "mean", "max", "min", "std")
+    ]
 
 
 @cache
@@ -46,7 +48,7 @@ def _message(kind: int, width: int) -> Callable[..., Any]:
 
 @cache
 def forward(name: str, width: int, statistics: tuple[str, ...]) -> Callable[..., None]:
-    """Kernel of (indptr, source, relation, start, h, w, boundary, out, first, last): writes ``out`` for those passes."""
+    """Kernel of (indptr, source, relation, start, h, w, boundary, out, first, last): writes ``out`` of those passes."""
     message = _message(_KINDS.index(name), width)
     at_sum, at_mean, at_max, at_min, at_std = _positions(statistics, width)
     least = LEAST_VARIANCE

@@ -2,10 +2,10 @@
 
 Letters: B sources (each a graph pass of its own), N nodes, E edges, R relations, D width, S statistics.
 
-A node v gathers the multiset M_bv of ``message(h_bx, w_br)`` over its edges (x, r, v) and of its boundary value, which is
-``boundary[b]`` at the source of pass b, 0 elsewhere. Where numba is installed and the tensors are on the CPU, one compiled
-pass over the edges computes all statistics, and another one all gradients, from messages computed anew: memory is
-O(B N S D). Elsewhere, and as the reference in tests and benchmarks, messages are gathered and scattered: O(B E D).
+A node v gathers the multiset M_bv of ``message(h_bx, w_br)`` over its edges (x, r, v) and of its boundary value, which
+is ``boundary[b]`` at the source of pass b, 0 elsewhere. Where numba is installed and the tensors are on the CPU, one
+compiled pass over the edges computes all statistics, and another one all gradients, from messages computed anew: memory
+is O(B N S D). Elsewhere, and as the reference in tests and benchmarks, messages are gathered and scattered: O(B E D).
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from importlib.util import find_spec
+from itertools import pairwise
 from typing import Any, Literal
 
 import torch
@@ -143,5 +144,5 @@ def _in_threads(kernel: Callable[..., None], tensors: tuple[Tensor, ...], passes
         return
     ends = [passes * number // threads for number in range(threads + 1)]
     with ThreadPoolExecutor(threads) as pool:
-        for done in [pool.submit(kernel, *arrays, *span) for span in zip(ends, ends[1:], strict=False)]:
+        for done in [pool.submit(kernel, *arrays, *span) for span in pairwise(ends)]:
             done.result()

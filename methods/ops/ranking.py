@@ -36,8 +36,8 @@ def filtered_ranks(scores: Tensor, target: Tensor, row: Tensor, answer: Tensor) 
 def hits_of_sample(rank: Tensor, others: Tensor, k: int = 10, size: int = 50) -> Tensor:
     """Chance [Q], float64, to be in the first ``k`` of ``size`` entities, of which all but one are drawn at random.
 
-    With p = (rank - 1) / others, the chance that a drawn one stands before: sum_{i<k} C(size-1, i) p^i (1-p)^(size-1-i),
-    which is what "Hits@10 (50 sample)" estimates without its noise.
+    sum_{i<k} C(size-1, i) p^i (1-p)^(size-1-i), p = (rank - 1) / others the chance that a drawn one stands before: what
+    "Hits@10 (50 sample)" estimates, without its noise.
     """
     before = (rank - 1).double() / others
     return sum(

@@ -23,7 +23,7 @@ def inverted(triples: Tensor, num_relations: int) -> Tensor:
 
 
 class RelationalGraph:
-    """Edges by compressed rows: those into node v are ``indptr[v]`` to ``indptr[v + 1]``. Messages flow head to tail."""
+    """Edges by compressed rows: those into node v are ``indptr[v]`` to ``indptr[v + 1]``, from head to tail."""
 
     def __init__(self, triples: Tensor, num_nodes: int, num_relations: int) -> None:
         """``triples`` [E, 3], int64, in any order; relations in 0..R-1, inverses among them if they are to be."""
