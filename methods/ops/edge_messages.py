@@ -16,6 +16,7 @@ from importlib.util import find_spec
 from itertools import pairwise
 from typing import Any, Literal
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
@@ -138,11 +139,12 @@ class _Gathered(torch.autograd.Function):
 def _in_threads(kernel: Callable[..., None], tensors: tuple[Tensor, ...], passes: int) -> None:
     """Each thread has passes of its own: the result does not hang on their number."""
     arrays = [tensor.detach().numpy() for tensor in tensors]
+    arrays = [array.view(np.uint64) if array.dtype == np.int64 else array for array in arrays]
     threads = min(torch.get_num_threads(), passes)
+    ends = [np.uint64(passes * number // threads) for number in range(threads + 1)]
     if threads == 1:
-        kernel(*arrays, 0, passes)
+        kernel(*arrays, *ends)
         return
-    ends = [passes * number // threads for number in range(threads + 1)]
     with ThreadPoolExecutor(threads) as pool:
         for done in [pool.submit(kernel, *arrays, *span) for span in pairwise(ends)]:
             done.result()
