@@ -79,10 +79,11 @@ class BellmanFordLayer(nn.Module):
         out = nn.functional.linear(h, own, self.linear.bias)
         if self.scalers == 1:
             return out + nn.functional.linear(aggregate, theirs)
-        by_scaler = theirs.unflatten(1, (-1, self.scalers)).movedim(2, 0).flatten(0, 1)
-        products = nn.functional.linear(aggregate, by_scaler).unflatten(2, (self.scalers, width))
-        scalers = torch.stack([torch.ones_like(scale), scale, 1 / scale.clamp(min=1e-2)], dim=1)
-        return out + torch.einsum("bnkd,nk->bnd", products, scalers)
+        of_one, of_scale, of_inverse = theirs.unflatten(1, (-1, self.scalers)).unbind(2)
+        scale = scale.unsqueeze(1)
+        out = out + nn.functional.linear(aggregate, of_one)
+        out = torch.addcmul(out, scale, nn.functional.linear(aggregate, of_scale))
+        return torch.addcmul(out, 1 / scale.clamp(min=1e-2), nn.functional.linear(aggregate, of_inverse))
 
 
 class NBFNet(nn.Module):
