@@ -8,7 +8,7 @@ import time
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks import binary, commands, fp16, images, learning_rules, storing, training, variants
+from benchmarks import binary, commands, fp16, images, knowledge_graphs, learning_rules, storing, training, variants
 from benchmarks.measure import Row
 from runner import environment
 
@@ -19,6 +19,7 @@ BENCHMARKS = {
     "variants": variants.epochs_against_direct,
     "activations": variants.activations_by_depth,
     "images": images.pipeline,
+    "edge-messages": knowledge_graphs.messages_against_scatter,
     "fp16": fp16.emulation,
     "processes": learning_rules.blocks_in_processes,
     "image-path": learning_rules.image_path_once,

@@ -342,8 +342,31 @@ def virgo() -> None:
     print(file)
 
 
+def nbfnet() -> None:
+    """Hits@10 of 50 among new entities for each message and aggregate: every seed and the mean; chance and degree."""
+    from matplotlib import pyplot
+
+    cells = cells_of("nbfnet")
+    rows = [row for table, row, column in cells if (table, column) == ("inductive", "Hits@10 of 50")]
+    figure, axis = pyplot.subplots(figsize=(8, 3.2), layout="constrained")
+    for place, row in enumerate(reversed(rows)):
+        cell = cells["inductive", row, "Hits@10 of 50"]
+        axis.plot(list(cell["values"].values()), [place] * cell["n"], "o", color="#1e6fb3", markersize=4, alpha=0.6)
+        axis.plot([cell["mean"]] * 2, [place - 0.25, place + 0.25], color="#b3541e", lw=2.5)
+    axis.axvline(cells["floor", "degree", "Hits@10 of 50"]["mean"], color="#777777", label="a relation's degree")
+    axis.axvline(0.2, color="#bbbbbb", linestyle=":", label="chance")
+    axis.set_yticks(range(len(rows)), rows[::-1])
+    axis.set(xlabel="Hits@10 of 50, WN18RR v1, new entities: each seed, the mean", xlim=(0, 1))
+    axis.legend(frameon=False, loc="lower left")
+    axis.spines[["top", "right"]].set_visible(False)
+    file = ROOT / "methods" / "graph" / "nbfnet" / "combinations.svg"
+    figure.savefig(file, metadata={"Date": None})
+    print(file)
+
+
 PLOTS = {
     "virgo": virgo,
+    "nbfnet": nbfnet,
     "forwardgnn": forwardgnn,
     "ccl": counter_current,
     "noprop": noprop,

@@ -203,6 +203,53 @@ class GraphClassification(Task):
         }
 
 
+@dataclass(frozen=True, kw_only=True)
+class KnowledgeGraphCompletion(Task):
+    """Facts (head, relation, tail), some of them hidden: which entity completes (h, r, ?), and which (?, r, t)?
+
+    N entities, R relations, T triples of a set. Training and validation ask about one graph. The test asks about the
+    same one, or (``inductive``) about a graph of other entities with the same relations, whose own facts are given
+    in the test only.
+    """
+
+    entities: tuple[str, ...]
+    """Names of the N entities of training and validation, by number; likewise ``relations``."""
+    relations: tuple[str, ...]
+    train: Tensor
+    """Triples [T, 3], int64, sorted: head, relation, tail. They are facts, and the questions of training."""
+    val: Tensor
+    """Questions of validation [T, 3], likewise."""
+    test: Tensor
+    """Questions of the test, numbered by ``test_entities``."""
+    inductive: bool
+    test_entities: tuple[str, ...]
+    """Those of the graph that the test is about."""
+    test_facts: Tensor
+    """Its facts [T, 3]: the training ones, unless inductive."""
+
+    def facts(self, split: LinkSplit) -> Tensor:
+        """What may be seen where questions of ``split`` are answered [T, 3]."""
+        return self.test_facts if split == "test" else self.train
+
+    def questions(self, split: LinkSplit) -> Tensor:
+        """Its triples [T, 3], each of which asks for its tail and for its head."""
+        return {"train": self.train, "val": self.val, "test": self.test}[split]
+
+    def known(self, split: LinkSplit) -> Tensor:
+        """Triples that are no wrong answers [T, 3] beside the asked one: all of them, or (inductive) the facts."""
+        return self.facts(split) if self.inductive else torch.cat([self.train, self.val, self.test])
+
+    def names(self, split: LinkSplit) -> tuple[str, ...]:
+        """Of the entities, by number."""
+        return self.test_entities if split == "test" else self.entities
+
+    def counts(self) -> dict[str, int]:
+        """N, R and the sizes of the sets; of the test's own graph where it has one."""
+        sizes = {name: len(self.questions(name)) for name in ("train", "val", "test")}
+        own = {"test_entities": len(self.test_entities), "test_facts": len(self.test_facts)} if self.inductive else {}
+        return {"entities": len(self.entities), "relations": len(self.relations), **sizes, **own}
+
+
 ImageSplit = Literal["train", "val", "test"]
 
 

@@ -137,8 +137,8 @@ class Run:
         """Log scalar metrics of the current epoch (in memory and on disk, never in the store: cheap)."""
         self._loops.log(**values)
 
-    def save(self, name: str, value: Tensor | Mapping[str, Tensor] | Figure) -> None:
-        """Keep an artefact with the run: a tensor (``.npy``), named tensors (``.npz``) or a figure (``.svg``)."""
+    def save(self, name: str, value: Tensor | Mapping[str, Tensor] | Figure | str) -> None:
+        """Keep an artefact with the run: a tensor (``.npy``), named tensors (``.npz``), a figure (``.svg``), a text."""
         path = self._attempt.artifacts / name
         path.parent.mkdir(parents=True, exist_ok=True)
         if isinstance(value, Tensor):
@@ -146,6 +146,8 @@ class Run:
         elif isinstance(value, Mapping):
             arrays: dict[str, Any] = {key: tensor.detach().cpu().numpy() for key, tensor in value.items()}
             np.savez_compressed(f"{path}.npz", **arrays)
+        elif isinstance(value, str):
+            Path(f"{path}.txt").write_text(value, encoding="utf-8")
         else:
             value.savefig(f"{path}.svg", bbox_inches="tight")
 

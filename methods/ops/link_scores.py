@@ -30,3 +30,10 @@ def roc_auc(scores: Tensor, labels: Tensor) -> float:
     positive, negative = scores[labels == 1], scores[labels == 0].sort().values
     below, not_above = (torch.searchsorted(negative, positive, right=right).sum() for right in (False, True))
     return int(below + not_above) / (2 * positive.numel() * negative.numel())
+
+
+def average_precision(scores: Tensor, labels: Tensor) -> float:
+    """Area under the precision-recall curve as a sum of steps, in 0..1, of scores [P] for labels [P] in {0, 1}."""
+    from sklearn.metrics import average_precision_score  # most of a second of imports, needed by an evaluation only
+
+    return float(average_precision_score(labels.cpu().numpy(), scores.cpu().numpy()))

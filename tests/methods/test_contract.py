@@ -41,6 +41,16 @@ def graph(tmp_path: Path) -> Path:
     return tmp_path / "graph.npz"
 
 
+def triples(folder: Path) -> Path:
+    """A genuine random knowledge graph of 20 entities and three relations, as a user's own files."""
+    draw = np.random.default_rng(0)
+    folder.mkdir(exist_ok=True)
+    for part, count in (("train", 60), ("valid", 10), ("test", 10)):
+        rows = draw.integers(0, 20, (count, 3)) % [20, 3, 20]
+        (folder / f"{part}.txt").write_text("\n".join(f"e{head}\tr{kind}\te{tail}" for head, kind, tail in rows))
+    return folder
+
+
 def small(method: str, graph: Path) -> list[str]:
     """A command that makes the smallest run of a method."""
     tasks = registry.read("method", method)["_tasks_"]
@@ -53,6 +63,8 @@ def small(method: str, graph: Path) -> list[str]:
         data = ["dataset=mutag", "model=gin"]
         if unavailable(registry.build(compose([f"method={method}", *data]).config["dataset"])):
             pytest.skip("mutag is not in the cache, and RUNNER_DATA_MIRROR does not have it")
+    elif "KnowledgeGraphCompletion" in tasks:
+        data = ["dataset=triples", f"dataset.path={triples(graph.parent / 'triples')}"]
     else:  # nothing is trained: what counts is a modelled target's cost
         data = ["hardware=pulp_8core", f"dataset={next(name for name in DATASETS if _gives(name, tasks))}"]
     known = registry.read("method", method)
