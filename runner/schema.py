@@ -38,6 +38,7 @@ METADATA: dict[str, Any] = {
     "_note_": str,
     "_fingerprint_": str,
     "_counts_": dict[str, int],
+    "_taxonomy_": dict[str, str],
 }
 
 Checkpoint = msgspec.defstruct(
