@@ -1,7 +1,7 @@
 """Directed graphs with classes, as directed as they were published: citations, hyperlinks, a network of channels.
 
-PyTorch Geometric makes citation graphs undirected when it loads them; here the arcs are read from the raw files. An edge
-is row 0 -> row 1: who cites -> who is cited, who links -> what is linked to.
+PyTorch Geometric makes citation graphs undirected when it loads them; here the arcs are read from the raw files. An
+edge is row 0 -> row 1: who cites -> who is cited, who links -> what is linked to.
 """
 
 from __future__ import annotations

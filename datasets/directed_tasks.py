@@ -87,9 +87,7 @@ class DirectedDataset(Dataset):
             raise BadInput("dataset.split=public: this graph has no published split; choose random or per_class")
         return published
 
-    def _pairs(
-        self, name: str, content: str, x: torch.Tensor, edge_index: NDArray[np.int64]
-    ) -> PairClassification:
+    def _pairs(self, name: str, content: str, x: torch.Tensor, edge_index: NDArray[np.int64]) -> PairClassification:
         num_nodes = x.shape[0]
         pairs = directed_pairs(
             edge_index[:, edge_index[0] != edge_index[1]],

@@ -71,7 +71,9 @@ def directed_pairs(
     hidden[order[: sum(sizes)]] = True
     train = np.flatnonzero(one_way & ~hidden)
     parts = [train, val, test]
-    absent = np.split(_absent(edge_index, num_nodes, sum(map(len, parts)), draw), np.cumsum([len(p) for p in parts])[:2], 1)
+    absent = np.split(
+        _absent(edge_index, num_nodes, sum(map(len, parts)), draw), np.cumsum([len(p) for p in parts])[:2], 1
+    )
     made = [_classes(edge_index[:, part], none, question) for part, none in zip(parts, absent, strict=True)]
     return Pairs(edge_index[:, ~hidden], *made)
 
@@ -100,9 +102,7 @@ def _in_forest(edge_index: NDArray[np.int64], num_nodes: int, draw: np.random.Ge
     return np.isin(number, tree.row.astype(np.int64) * num_nodes + tree.col)
 
 
-def _absent(
-    edge_index: NDArray[np.int64], num_nodes: int, wanted: int, draw: np.random.Generator
-) -> NDArray[np.int64]:
+def _absent(edge_index: NDArray[np.int64], num_nodes: int, wanted: int, draw: np.random.Generator) -> NDArray[np.int64]:
     """``wanted`` different pairs without an edge in either direction, each in a random order [2, wanted]."""
     pair = np.sort(edge_index, axis=0)
     linked = np.unique(pair[0] * num_nodes + pair[1])
