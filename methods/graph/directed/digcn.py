@@ -50,8 +50,7 @@ class DiGCNEncoder(Encoder):
         widths = [in_channels, *[options.hidden_channels] * (options.num_layers - 1), out_channels]
         branches = 3 if options.inception else 1
         self.layers = nn.ModuleList(
-            nn.ModuleList(AffineBlock(below, above) for _ in range(branches))
-            for below, above in pairwise(widths)
+            nn.ModuleList(AffineBlock(below, above) for _ in range(branches)) for below, above in pairwise(widths)
         )
         self.alpha = options.alpha
         self.inception = options.inception

@@ -78,8 +78,7 @@ class DirEncoder(Encoder):
         widths = [in_channels, *[hidden] * (options.num_layers - 1), out_channels]
         self.alpha = nn.Parameter(torch.tensor(options.alpha), requires_grad=options.learn_alpha)
         self.layers = nn.ModuleList(
-            DirLayer(options.conv, below, above, undirected=options.undirected)
-            for below, above in pairwise(widths)
+            DirLayer(options.conv, below, above, undirected=options.undirected) for below, above in pairwise(widths)
         )
         self.jumping = options.jumping
         self.dropout = options.dropout
