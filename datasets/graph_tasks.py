@@ -15,16 +15,19 @@ from runner.datasets.edge_splits import random_links
 from runner.datasets.node_splits import DRAWN, Split, kfold
 
 
-def simple_edges(edge_index: NDArray[Any], num_nodes: int, *, undirected: bool = True) -> NDArray[np.int64]:
-    """Edges without self-loops and duplicates, sorted by (source, target); int64 [2, E].
+def simple_edges(
+    edge_index: NDArray[Any], num_nodes: int, *, undirected: bool = True, loops: bool = False
+) -> NDArray[np.int64]:
+    """Edges without duplicates, and without self-loops, sorted by (source, target); int64 [2, E].
 
     Args:
         edge_index: [2, any], node numbers in 0..num_nodes-1.
         num_nodes: N.
         undirected: add the reverse of every edge.
+        loops: keep self-loops.
     """
     source, target = edge_index.astype(np.int64)
-    proper = source != target
+    proper = (source != target) | loops
     source, target = source[proper], target[proper]
     if undirected:
         source, target = np.concatenate([source, target]), np.concatenate([target, source])

@@ -13,6 +13,8 @@ from runner.errors import BadInput
 FOLDS = 5
 TRAIN_SHARE, VAL_SHARE, TEST_SHARE = 0.6, 0.2, 0.2
 """Of a uniform split."""
+PER_CLASS = 20
+VAL_NODES = 500
 
 
 class Split(NamedTuple):
@@ -71,3 +73,33 @@ def uniform(num_nodes: int, split: int) -> Split:
 
 DRAWN: dict[str, Callable[[int, int], Split]] = {"kfold": kfold, "uniform": uniform}
 """Splits that any graph can have, by their names in ``dataset.split``: of N nodes, number ``fold``."""
+
+
+def random_nodes(num_nodes: int, split: int, *, train_share: float, val_share: float) -> Split:
+    """Split number ``split``: nodes in a random order, cut at these shares; what is left is for the test.
+
+    Raises:
+        BadInput: a part would be empty.
+    """
+    order = np.random.default_rng(split).permutation(num_nodes)
+    ends = [round(train_share * num_nodes), round((train_share + val_share) * num_nodes)]
+    parts = [np.sort(part).astype(np.int64) for part in np.split(order, ends)]
+    if not all(part.size for part in parts):
+        raise BadInput(f"shares of {train_share:g} and {val_share:g} of {num_nodes} nodes leave a part empty")
+    return Split(*parts)
+
+
+def per_class(y: NDArray[np.int64], split: int) -> Split:
+    """Split number ``split``: 20 random nodes of each class to train, 500 of the rest to validate, the others to test.
+
+    The protocol of DiGCN and MagNet for citation graphs; their own index files were not to be had.
+
+    Raises:
+        BadInput: a class has too few nodes, or none are left for the test.
+    """
+    if np.bincount(y).min() <= PER_CLASS or y.size <= PER_CLASS * (int(y.max()) + 1) + VAL_NODES:
+        raise BadInput(f"split=per_class takes {PER_CLASS} nodes a class and {VAL_NODES} more; this graph has too few")
+    order = np.random.default_rng(split).permutation(y.size)
+    train = np.concatenate([order[y[order] == label][:PER_CLASS] for label in range(int(y.max()) + 1)])
+    rest = order[~np.isin(order, train)]
+    return Split(*(np.sort(part).astype(np.int64) for part in (train, rest[:VAL_NODES], rest[VAL_NODES:])))

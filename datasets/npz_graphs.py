@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from pathlib import Path
+from typing import Any, Literal
 
 import numpy as np
+from numpy.typing import NDArray
 from scipy.sparse import csr_matrix
 
 from runner.contracts import Dataset, LinkPrediction, NodeClassification
@@ -39,7 +41,7 @@ def _npz(family: str, graph: str, address: str) -> sources.File:
     )
 
 
-_FILES = {
+FILES = {
     "Cora_ML": _npz("CitationFull", "cora_ml", f"{_CITATION}/cora_ml.npz"),
     "CiteSeerFull": _npz("CitationFull", "citeseer", f"{_CITATION}/citeseer.npz"),
     "AmazonPhoto": _npz("Amazon", "Photo", f"{_SHCHUR}/amazon_electronics_photo.npz"),
@@ -62,28 +64,15 @@ class NpzGraph(Dataset):
 
     def files(self) -> list[sources.File]:
         """The raw file."""
-        return [_FILES[self.name]]
+        return [FILES[self.name]]
 
     def load(self, task: str) -> NodeClassification | LinkPrediction:
         """Nodes numbered as published; errors as in :func:`runner.datasets.sources.fetch`."""
-        path = sources.fetch(_FILES[self.name])
-        parts = ("data", "indices", "indptr", "shape")
-        try:
-            stored = read_npz(path, ["labels", *(f"{matrix}_{part}" for matrix in ("adj", "attr") for part in parts)])
-            adjacency, features = (
-                csr_matrix(tuple(stored[f"{matrix}_{part}"] for part in parts[:3]), stored[f"{matrix}_shape"])
-                for matrix in ("adj", "attr")
-            )
-            adjacency.check_format()
-            features.check_format()
-        except (CorruptData, IndexError, TypeError, ValueError) as error:
-            raise CorruptData(f"{path}: not the expected arrays ({error}); remove it to fetch it again") from error
-        y = stored["labels"]
-        features.data = (features.data > 0).astype(np.float32)
+        adjacency, x, y = read_graph(sources.fetch(FILES[self.name]))
         return graph_task(
             task,
             name=self.name,
-            x=features.toarray(),
+            x=x,
             edge_index=simple_edges(np.stack(adjacency.nonzero()), len(y)),
             y=y,
             published=None,
@@ -91,3 +80,24 @@ class NpzGraph(Dataset):
             fold=self.fold,
             normalize_features=self.normalize_features,
         )
+
+
+def read_graph(path: Path) -> tuple[Any, NDArray[np.float32], NDArray[Any]]:
+    """Adjacency (CSR [N, N], as directed as the file has it), features [N, F] in {0, 1}, classes [N].
+
+    Raises:
+        CorruptData: the file lacks an array, or they don't fit.
+    """
+    parts = ("data", "indices", "indptr", "shape")
+    try:
+        stored = read_npz(path, ["labels", *(f"{matrix}_{part}" for matrix in ("adj", "attr") for part in parts)])
+        adjacency, features = (
+            csr_matrix(tuple(stored[f"{matrix}_{part}"] for part in parts[:3]), stored[f"{matrix}_shape"])
+            for matrix in ("adj", "attr")
+        )
+        adjacency.check_format()
+        features.check_format()
+    except (CorruptData, IndexError, TypeError, ValueError) as error:
+        raise CorruptData(f"{path}: not the expected arrays ({error}); remove it to fetch it again") from error
+    features.data = (features.data > 0).astype(np.float32)
+    return adjacency, features.toarray(), stored["labels"]

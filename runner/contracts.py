@@ -250,6 +250,51 @@ class KnowledgeGraphCompletion(Task):
         return {"entities": len(self.entities), "relations": len(self.relations), **sizes, **own}
 
 
+@dataclass(frozen=True, kw_only=True)
+class PairClassification(Task):
+    """One directed graph, ordered pairs of whose nodes carry classes (N nodes, E edges, F features, C classes).
+
+    What is asked of a pair is the dataset's to say: which way its edge goes, whether there is one.
+    """
+
+    x: Tensor
+    """Node features [N, F], float32."""
+    edge_index: Tensor
+    """The observed edges [2, E], int64, row 0 source and row 1 target: no edge of a val or test pair is among them."""
+    num_classes: int
+    train_pairs: Tensor
+    """Pairs of nodes [2, P], int64, and their classes [P], int64, in 0..C-1; likewise ``val`` and ``test``."""
+    train_y: Tensor
+    val_pairs: Tensor
+    val_y: Tensor
+    test_pairs: Tensor
+    test_y: Tensor
+    published_edges: int
+    """Edges of the whole graph."""
+
+    @property
+    def num_nodes(self) -> int:
+        """N."""
+        return self.x.shape[0]
+
+    @property
+    def num_features(self) -> int:
+        """F."""
+        return self.x.shape[1]
+
+    def part(self, split: LinkSplit) -> tuple[Tensor, Tensor]:
+        """Pairs and classes of a split."""
+        return getattr(self, f"{split}_pairs"), getattr(self, f"{split}_y")
+
+    def splits(self) -> dict[str, Tensor]:
+        """The pairs of train, val and test."""
+        return {split: self.part(split)[0] for split in ("train", "val", "test")}
+
+    def counts(self) -> dict[str, int]:
+        """N and the edges of the whole graph."""
+        return {"nodes": self.num_nodes, "edges": self.published_edges}
+
+
 ImageSplit = Literal["train", "val", "test"]
 
 

@@ -39,6 +39,7 @@ METADATA: dict[str, Any] = {
     "_fingerprint_": str,
     "_counts_": dict[str, int],
     "_neutral_": dict[str, Any],
+    "_taxonomy_": dict[str, str],
 }
 
 Checkpoint = msgspec.defstruct(

@@ -5,12 +5,16 @@ Letters: N nodes, E directed edges (row 0 source, row 1 target: messages flow fr
 
 from __future__ import annotations
 
+from collections.abc import Callable, Hashable
 from functools import cached_property
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
 
 from runner.methods.ops.sparse import SparseMatrix
+
+Derived = TypeVar("Derived")
 
 
 class Graph:
@@ -22,6 +26,26 @@ class Graph:
         self.num_nodes = num_nodes
         self.dtype = dtype
         self._attention_patterns: dict[int, SparseMatrix] = {}
+        self._kept: dict[tuple[Hashable, ...], Any] = {}
+
+    def kept(self, compute: Callable[..., Derived], *arguments: Hashable) -> Derived:
+        """``compute(self, *arguments)``, computed once: an operator that only some networks know of."""
+        key = (compute, *arguments)
+        if key not in self._kept:
+            self._kept[key] = compute(self, *arguments)
+        derived: Derived = self._kept[key]
+        return derived
+
+    @cached_property
+    def reversed(self) -> Graph:
+        """The graph of all edges turned round."""
+        return Graph(self.edge_index.flip(0), self.num_nodes, self.dtype)
+
+    @cached_property
+    def undirected(self) -> Graph:
+        """The graph of all edges and their reverses, each once: max(A, A^T)."""
+        both = torch.cat([self.edge_index, self.edge_index.flip(0)], dim=1)
+        return Graph(both.unique(dim=1), self.num_nodes, self.dtype)
 
     @cached_property
     def neighbours(self) -> SparseMatrix:

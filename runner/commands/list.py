@@ -8,7 +8,7 @@ import time
 from rich.console import Console
 from rich.table import Table
 
-from runner import registry
+from runner import registry, stored
 from runner.commands import options
 from runner.errors import BadInput, nearest
 from runner.jobs import PERCENT
@@ -22,6 +22,7 @@ PLURALS = {
     "papers": "paper",
 }
 GROUPS = (*registry.SECTIONS, "experiment", "paper")
+STORE = ("home=", "tracking.")
 
 
 def main(arguments: list[str]) -> int:
@@ -31,17 +32,59 @@ def main(arguments: list[str]) -> int:
         "what", nargs="?", default="", help="methods | datasets | models | hardware | experiments | papers | runs"
     )
     parser.add_argument("--limit", type=int, default=50, help="most runs to show (default 50)")
-    options.add_store(parser)
+    parser.add_argument(
+        "having",
+        nargs="*",
+        metavar="KEY=VALUE",
+        help="for runs: which store (home=…, tracking.uri=…; default: runs/mlflow.db). Else: only choices whose "
+        "`_taxonomy_` says so, in columns of what it says (`runner list methods field=directed`); for methods the "
+        "models too, because an architecture may be a paper's method",
+    )
     parsed = parser.parse_args(arguments)
     what = PLURALS.get(parsed.what, parsed.what)
     if what == "runs":
-        return _runs(options.records(parsed).all(), parsed.limit)
+        return _runs(stored.records_of(parsed.having).all(), parsed.limit)
     if what and what not in GROUPS:
         known = [*PLURALS, "hardware", "runs"]
         raise BadInput(f"can't list '{parsed.what}'{nearest(parsed.what, known)}; there are {', '.join(known)}")
+    if what and (having := [text for text in parsed.having if not text.startswith(STORE)]):
+        return _taxonomy(["method", "model"] if what == "method" else [what], having)
     for group in [what] if what else GROUPS:
         _group(group)
     return 0
+
+
+def _taxonomy(groups: list[str], having: list[str]) -> int:
+    """The choices of these groups whose taxonomy has all of ``having``, in columns of what it says."""
+    wanted = dict(_demand(text) for text in having)
+    known = {
+        f"{group}={name}": registry.read(group, name).get("_taxonomy_", {})
+        for group in groups
+        for name in registry.choices(group)
+    }
+    for key, value in wanted.items():
+        if not any(key in taxonomy for taxonomy in known.values()):
+            keys = sorted({key for taxonomy in known.values() for key in taxonomy})
+            raise BadInput(f"no taxonomy has '{key}'{nearest(key, keys)}; there are {', '.join(keys) or 'none'}")
+        values = sorted({taxonomy[key] for taxonomy in known.values() if key in taxonomy})
+        if value not in values:
+            raise BadInput(f"no choice has {key}={value}{nearest(value, values)}; there are {', '.join(values)}")
+    found = {choice: taxonomy for choice, taxonomy in known.items() if wanted.items() <= taxonomy.items()}
+    columns = list(dict.fromkeys(key for taxonomy in found.values() for key in taxonomy if key not in wanted))
+    table = Table(title=" ".join(having), title_justify="left", box=None, pad_edge=False)
+    for heading in ("choice", *columns):
+        table.add_column(heading, overflow="fold")
+    for choice, taxonomy in found.items():
+        table.add_row(choice, *(taxonomy.get(column, "") for column in columns))
+    console().print(table)
+    return 0
+
+
+def _demand(text: str) -> tuple[str, str]:
+    key, sign, value = text.partition("=")
+    if not sign:
+        raise BadInput(f"'{text}': choices are picked by KEY=VALUE, for example field=directed")
+    return key, value
 
 
 def _group(group: str) -> None:

@@ -23,7 +23,7 @@ from runner.datasets.sources import Status
 from runner.errors import BadInput
 
 FOLDER = Path(runner.conf.__file__).parent / "dataset"
-NAMES = sorted(path.stem for path in FOLDER.glob("*.yaml") if "NodeClassification" in path.read_text())
+NAMES = sorted(path.stem for path in FOLDER.glob("*.yaml") if "LinkPrediction" in path.read_text())
 PINNED = [name for name in NAMES if name not in ("file", "pyg", "barabasi_albert")]
 FROM_REGISTRY = ["cora", "citeseer", "pubmed"]
 

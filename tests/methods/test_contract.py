@@ -22,6 +22,7 @@ Cli = Callable[..., Result]
 UNSET = "???"
 COSTS = ("_seconds", "_bytes")
 SMALL_GRAPH = ["dataset=file", "dataset.split=kfold"]
+SMALL_PAIRS = ["dataset=dsbm", "dataset.cluster_size=8", "dataset.density=0.4"]
 SMALL_IMAGES = ["dataset=digits", "dataset.train_size=60", "dataset.val_size=30", "dataset.test_size=40"]
 SIDE_32 = ["dataset.pad=12"]
 """Digits as large as the images that convolutional networks are made for."""
@@ -65,6 +66,8 @@ def small(method: str, graph: Path) -> list[str]:
             pytest.skip("mutag is not in the cache, and RUNNER_DATA_MIRROR does not have it")
     elif "KnowledgeGraphCompletion" in tasks:
         data = ["dataset=triples", f"dataset.path={triples(graph.parent / 'triples')}"]
+    elif "PairClassification" in tasks:
+        data = SMALL_PAIRS
     else:  # nothing is trained: what counts is a modelled target's cost
         data = ["hardware=pulp_8core", f"dataset={next(name for name in DATASETS if _gives(name, tasks))}"]
     known = registry.read("method", method)

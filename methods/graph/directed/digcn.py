@@ -1,0 +1,80 @@
+"""DiGCN (Tong et al., NeurIPS 2020): a Laplacian of the directed graph's random walk, alone or in inception blocks.
+
+Letters: N nodes, F input width, H hidden width, C classes.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import Annotated
+
+from msgspec import Meta
+from torch import Tensor, nn
+from torch.nn import functional
+
+from runner.methods.graph.directed.encoding import Encoder, EncodingBackbone
+from runner.methods.graph.directed.operators import digraph_laplacian, second_order
+from runner.methods.models.mlp import AffineBlock
+from runner.methods.ops.graph import Graph
+from runner.methods.ops.sparse import Features
+from runner.types import PositiveInt, Probability
+
+
+@dataclass(kw_only=True, eq=False)
+class DiGCN(EncodingBackbone):
+    """The last layer gives the classes."""
+
+    hidden_channels: PositiveInt
+    num_layers: PositiveInt
+    alpha: Annotated[float, Meta(gt=0, lt=1)]
+    """Probability of the walk's teleport."""
+    inception: bool
+    """Blocks of a 0-hop, a first- and a second-order branch, summed, without ReLU between them."""
+    dropout: Probability
+
+    def encoder(self, in_channels: int) -> DiGCNEncoder:
+        """All layers, H wide to the last."""
+        return DiGCNEncoder(self, in_channels, self.hidden_channels)
+
+    def network(self, in_channels: int, out_channels: int) -> DiGCNEncoder:
+        """All layers, C wide at the last."""
+        return DiGCNEncoder(self, in_channels, out_channels)
+
+
+class DiGCNEncoder(Encoder):
+    """h_l = layer_l(h_{l-1}); between layers ReLU and dropout, in inception blocks dropout within."""
+
+    def __init__(self, options: DiGCN, in_channels: int, out_channels: int) -> None:
+        super().__init__()
+        widths = [in_channels, *[options.hidden_channels] * (options.num_layers - 1), out_channels]
+        branches = 3 if options.inception else 1
+        self.layers = nn.ModuleList(
+            nn.ModuleList(AffineBlock(below, above) for _ in range(branches)) for below, above in pairwise(widths)
+        )
+        self.alpha = options.alpha
+        self.inception = options.inception
+        self.dropout = options.dropout
+        self.width = out_channels
+
+    def forward(self, x: Features, graph: Graph) -> Tensor:
+        """[N, W]."""
+        first = graph.kept(digraph_laplacian, self.alpha)
+        h: Features = x
+        for place, layer in enumerate(self.layers):
+            if not self.inception:
+                if place:
+                    assert isinstance(h, Tensor)
+                    h = self._drop(h.relu())
+                (branch,) = layer
+                h = first @ (h @ branch.weight) + branch.bias
+                continue
+            own, near, far = layer
+            second = graph.kept(second_order)
+            terms = [own(h), first @ (h @ near.weight) + near.bias, second @ (h @ far.weight) + far.bias]
+            h = self._drop(sum(map(self._drop, terms[1:]), self._drop(terms[0])))
+        assert isinstance(h, Tensor)
+        return h
+
+    def _drop(self, h: Tensor) -> Tensor:
+        return functional.dropout(h, self.dropout, self.training)
