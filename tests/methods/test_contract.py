@@ -71,7 +71,8 @@ def small(method: str, graph: Path) -> list[str]:
     else:  # nothing is trained: what counts is a modelled target's cost
         data = ["hardware=pulp_8core", f"dataset={next(name for name in DATASETS if _gives(name, tasks))}"]
     known = registry.read("method", method)
-    batch = ["method.batch_size=20"] if "batch_size" in known else []
+    few = {"batch_size": 20, "steps": 4}
+    batch = [f"method.{key}={value}" for key, value in few.items() if key in known]
     return [f"method={method}", *data, *batch, "limit=1", "progress=false"]
 
 
