@@ -56,7 +56,9 @@ BLOCKS: dict[str, Callable[[], str]] = {
     "methods/learning_rules/noprop/README.md": lambda: section("noprop", "Claims", "Test accuracy", "What becomes"),
     "methods/hardware/crossbar/README.md": lambda: section("synapse-adaptive-rule", "Claims", "Test accuracy"),
     "methods/hardware/pulp/README.md": lambda: section("fp16-mcu-odl", "Claims", "A step of", "One epoch"),
-    "methods/graph/practical_attack/README.md": lambda: section("gnn-practical-attack", "Claims", "Test accuracy"),
+    "methods/graph/practical_attack/README.md": lambda: section(
+        "gnn-practical-attack", "Claims", "The victim's test accuracy"
+    ),
     "methods/graph/forwardgnn/README.md": lambda: section("forwardgnn", "Claims", "Node", "Variants", "Link"),
 }
 
