@@ -56,6 +56,7 @@ BLOCKS: dict[str, Callable[[], str]] = {
     "methods/learning_rules/noprop/README.md": lambda: section("noprop", "Claims", "Test accuracy", "What becomes"),
     "methods/hardware/crossbar/README.md": lambda: section("synapse-adaptive-rule", "Claims", "Test accuracy"),
     "methods/hardware/pulp/README.md": lambda: section("fp16-mcu-odl", "Claims", "A step of", "One epoch"),
+    "methods/graph/nbfnet/README.md": lambda: section("nbfnet", "Claims", "GraIL"),
     "methods/graph/virgo/README.md": lambda: section("virgo", "Claims", "Node"),
     "methods/graph/practical_attack/README.md": lambda: section(
         "gnn-practical-attack", "Claims", "The victim's test accuracy"
