@@ -1,7 +1,7 @@
 """Command-line overrides to configs, through Hydra.
 
-Hydra composes a config in about 0.1 s. A sweep composes once for each combination of group choices and
-applies the value overrides to a copy, with Hydra's own code: the same result, some fifty times faster.
+Hydra composes a config in about 0.1 s. A sweep composes once for each combination of group choices (datasets apart)
+and applies the value overrides to a copy, with Hydra's own code: the same result, some fifty times faster.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from hydra._internal.utils import create_config_search_path
 from hydra.core.config_search_path import SearchPathQuery
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.override_parser.overrides_parser import OverridesParser
-from hydra.core.override_parser.types import Override
+from hydra.core.override_parser.types import Override, OverrideType
 from hydra.errors import HydraException
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
@@ -109,6 +109,7 @@ class SweepComposer:
         self._common = list(common)
         self._loader: ConfigLoaderImpl = hydra().config_loader
         self._bases: dict[tuple[str, ...], tuple[DictConfig, dict[str, str]]] = {}
+        self._by_dataset: dict[tuple[str, ...], tuple[DictConfig, dict[str, str]]] = {}
         self._parse = lru_cache(maxsize=4096)(OverridesParser.create(config_loader=self._loader).parse_override)
 
     def __call__(self, overrides: Sequence[str]) -> Composed:
@@ -134,6 +135,34 @@ class SweepComposer:
         return not isinstance(override.value(), dict) and self._loader.repository.group_exists(key)
 
     def _base(self, groups: tuple[str, ...]) -> tuple[DictConfig, dict[str, str]]:
+        """Of these choices; of those that differ in the dataset alone Hydra composes the first."""
+        place = self._dataset_of_its_own(groups)
+        if place is None:
+            return self._composed(groups)
+        key, name = groups[:place] + groups[place + 1 :], str(self._parse(groups[place]).value())
+        if key not in self._by_dataset:
+            self._by_dataset[key] = self._composed(groups)
+        config, choices = self._by_dataset[key]
+        if choices["dataset"] == name:
+            return config, choices
+        config = copy.deepcopy(config)
+        config["dataset"] = OmegaConf.load(registry.choices("dataset")[name])
+        return config, choices | {"dataset": name}
+
+    def _dataset_of_its_own(self, groups: tuple[str, ...]) -> int | None:
+        """Place of the one choice of a dataset, where its YAML is all that makes the section."""
+        parsed = [self._parse(line) for line in groups]
+        places = [index for index, override in enumerate(parsed) if override.key_or_group == "dataset"]
+        others = {override.key_or_group for override in parsed}
+        if len(places) != 1 or not others <= set(registry.SECTIONS):
+            return None
+        chosen = parsed[places[0]]
+        path = registry.choices("dataset").get(str(chosen.value())) if chosen.type is OverrideType.CHANGE else None
+        if path is None or "defaults" in registry.load_yaml(path) or "@package" in path.read_text(encoding="utf-8"):
+            return None
+        return places[0]
+
+    def _composed(self, groups: tuple[str, ...]) -> tuple[DictConfig, dict[str, str]]:
         if groups not in self._bases:
             config = hydra().compose_config(CONFIG_NAME, list(groups), RunMode.RUN, with_log_configuration=False)
             choices = chosen(config)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import sys
+from functools import lru_cache
+from pathlib import Path
 from typing import Any
 
 from rich.table import Table
@@ -10,7 +12,7 @@ from rich.table import Table
 from runner import registry
 from runner.commands import options
 from runner.commands.list import console
-from runner.compose import compose
+from runner.compose import SweepComposer
 from runner.errors import BadInput, RunnerError, nearest
 
 UNSET = "???"
@@ -43,8 +45,14 @@ def _section(name: str) -> dict[str, Any] | None:
     if UNSET in registry.read("dataset", name).values():
         return None
     method = next(iter(registry.choices("method")))
-    section: dict[str, Any] = compose([f"method={method}", f"dataset={name}"]).config["dataset"]
+    section: dict[str, Any] = _composer(registry.conf_dirs())([f"method={method}", f"dataset={name}"]).config["dataset"]
     return section
+
+
+@lru_cache(maxsize=1)
+def _composer(conf_dirs: tuple[Path, ...]) -> SweepComposer:
+    """One for all datasets of a command; ``conf_dirs``: where they are from."""
+    return SweepComposer()
 
 
 def where(name: str) -> str:

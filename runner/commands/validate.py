@@ -3,33 +3,47 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 from runner import registry, schema
 from runner.commands import options
 from runner.compose import Composed, SweepComposer, compose
-from runner.errors import BadInput
+from runner.errors import BadInput, nearest
 from runner.identity import common_task
 from runner.tables import paper
 
 UNSET = "???"
+GROUPS = (*registry.SECTIONS, "experiment", "paper")
 
 
 def main(arguments: list[str]) -> int:
     """Compose and check each choice of each group; status 2 if one is wrong."""
     parser = options.parser("validate", "check every YAML that is shipped, plugged in or included")
-    parser.parse_args(arguments)
+    parser.add_argument("what", nargs="*", default=GROUPS, help="a group (paper) or one of its choices (paper=nbfnet)")
     wrong, checked = 0, 0
-    for group in (*registry.SECTIONS, "experiment", "paper"):
-        for name, path in registry.choices(group).items():
-            checked += 1
-            try:
-                _check(group, name)
-            except BadInput as error:
-                wrong += 1
-                print(f"{path}: {error}", file=sys.stderr)
+    for group, name in dict.fromkeys(_named(parser.parse_args(arguments).what)):
+        checked += 1
+        try:
+            _check(group, name)
+        except BadInput as error:
+            wrong += 1
+            print(f"{registry.choices(group)[name]}: {error}", file=sys.stderr)
     print(f"{checked} YAML files checked, {wrong} wrong")
     return 2 if wrong else 0
+
+
+def _named(what: Iterable[str]) -> Iterator[tuple[str, str]]:
+    """Group and name of each choice that is meant."""
+    for item in what:
+        group, _, name = item.partition("=")
+        if group not in GROUPS:
+            raise BadInput(f"no group '{group}'{nearest(group, GROUPS)}; {', '.join(GROUPS)}")
+        known = registry.choices(group)
+        if name and name not in known:
+            raise BadInput(f"no {group} '{name}'{nearest(name, known)} (`runner list {group}` shows all)")
+        for chosen in [name] if name else known:
+            yield group, chosen
 
 
 def _check(group: str, name: str) -> None:

@@ -168,9 +168,17 @@ def test_an_optional_launcher_names_its_install(cli: Cli, monkeypatch: pytest.Mo
 
 
 def test_validate_finds_all_shipped_yaml_sound(cli: Cli) -> None:
-    result = cli("validate")
+    """But the papers', all of whose cells test_tables.py composes."""
+    result = cli("validate", "method", "dataset", "model", "hardware", "experiment")
     assert result.status == 0, result.err
     assert result.out.endswith(" 0 wrong\n")
+
+
+@pytest.mark.parametrize(("what", "hint"), [("metod", "did you mean 'method'"), ("paper=forwardgn", "'forwardgnn'")])
+def test_validate_names_the_nearest(cli: Cli, what: str, hint: str) -> None:
+    result = cli("validate", what)
+    assert result.status == 2
+    assert hint in result.err
 
 
 def test_validate_tells_what_is_wrong_in_an_included_yaml(cli: Cli, toy: list[str], tmp_path: Path) -> None:
@@ -180,7 +188,8 @@ def test_validate_tells_what_is_wrong_in_an_included_yaml(cli: Cli, toy: list[st
         "_target_: toy_methods.Toy\n_tasks_: [NodeClassification]\n_version_: 1\nlr: 0.1\n"
     )
     (folder / "broken.yaml").write_text("a: [1\n")
-    result = cli("--include-path", str(tmp_path / "mine"), "validate")
+    result = cli("--include-path", str(tmp_path / "mine"), "validate", "method=odd", "method=broken", "paper=toy")
+    assert "3 YAML files checked, 2 wrong" in result.out
     assert result.status == 2
     assert "odd.yaml: argument 'epoch_seconds' of toy_methods.Toy has no key" in result.err
     assert "broken.yaml" in result.err
