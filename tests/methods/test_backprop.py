@@ -24,7 +24,8 @@ BACKBONES = {
 
 
 def backprop(**changed) -> Backprop:
-    return Backprop(**{"epochs": 60, "lr": 0.02, "weight_decay": 5e-4, "patience": 30, "validate_every": 2} | changed)
+    chosen = {"epochs": 60, "lr": 0.02, "weight_decay": 5e-4, "monitor": "val_acc", "patience": 30, "validate_every": 2}
+    return Backprop(**chosen | changed)
 
 
 def trained(method: Backprop, task, run) -> Backprop:

@@ -6,7 +6,7 @@ Letters: N nodes, P pairs, W width of an encoding, C classes.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import torch
 from torch import Tensor, nn
@@ -16,28 +16,24 @@ from runner.contracts import Method, PairClassification
 from runner.errors import BadInput
 from runner.methods.graph.directed.encoding import Encoder, EncodingBackbone
 from runner.methods.ops.accuracy import accuracy
+from runner.methods.ops.full_batch import FullBatch
 from runner.methods.ops.graph import Graph
 from runner.methods.ops.link_scores import roc_auc
 from runner.methods.ops.sparse import Features, compact
-from runner.types import NonNegativeFloat, PositiveFloat, PositiveInt, Probability
+from runner.types import Probability
 
 if TYPE_CHECKING:
     from runner.run import Run
 
 
 @dataclass(kw_only=True, eq=False)
-class DirectedPairs(Method[PairClassification]):
-    """Full-batch Adam on the cross-entropy of all training pairs; the state of the best validation accuracy is kept."""
+class DirectedPairs(FullBatch, Method[PairClassification]):
+    """Full-batch Adam on the cross-entropy of all training pairs; the state of the best validation is kept."""
 
-    epochs: PositiveInt
-    lr: PositiveFloat
-    weight_decay: NonNegativeFloat
+    monitor: Literal["val_acc", "val_loss"]
+    """What says which state is the best."""
     dropout: Probability
     """Of a pair's encoding, before the affine map to classes."""
-    patience: PositiveInt
-    """Validations without a strictly better score after which training ends."""
-    validate_every: PositiveInt
-    """Epochs from one validation to the next."""
 
     def build(self, task: PairClassification, run: Run) -> None:
         """The chosen network's encoder, and a map of two encodings.
@@ -55,27 +51,15 @@ class DirectedPairs(Method[PairClassification]):
     def fit(self, task: PairClassification, run: Run) -> None:
         """One full-batch step an epoch."""
         x, graph = _inputs(task)
-        optimizer = torch.optim.Adam(self.model.parameters(), lr=self.lr, weight_decay=self.weight_decay, fused=True)
-        run.track(model=self.model, optimizer=optimizer)
-        for epoch in run.epochs(
-            self.epochs,
-            name="train",
-            monitor="val_acc",
-            mode="max",
-            patience=self.patience,
-            every=self.validate_every,
-            restore_best=True,
-        ):
-            self.model.train()
-            optimizer.zero_grad()
-            loss = functional.cross_entropy(self.model(x, graph, task.train_pairs), task.train_y)
-            loss.backward()
-            optimizer.step()
-            run.log(loss=loss.detach())
-            if epoch.validates:
-                self.model.eval()
-                with torch.no_grad():
-                    run.log(val_acc=accuracy(self.model(x, graph, task.val_pairs), task.val_y))
+
+        def loss(epoch: int) -> Tensor:
+            return functional.cross_entropy(self.model(x, graph, task.train_pairs), task.train_y)
+
+        def validate() -> dict[str, float | Tensor]:
+            logits = self.model(x, graph, task.val_pairs)
+            return {"val_acc": accuracy(logits, task.val_y), "val_loss": functional.cross_entropy(logits, task.val_y)}
+
+        self.descend(run, self.model, loss=loss, validate=validate, monitor=self.monitor)
 
     @torch.no_grad()
     def evaluate(self, task: PairClassification, run: Run) -> dict[str, float]:
