@@ -118,7 +118,7 @@ def random_graph(seed: int, nodes: int = 30) -> np.ndarray[Any, Any]:
 def test_pairs(seed: int, question: Any) -> None:
     n, edges = 30, random_graph(seed)
     all_ = keys(torch.from_numpy(edges), n)
-    pairs = directed_pairs(edges, n, question, val_share=0.05, test_share=0.15, split=seed % 7)
+    pairs = directed_pairs(edges, n, question, val_share=0.05, test_share=0.15, split=seed % 7, absent="unlinked")
     observed = keys(torch.from_numpy(pairs.observed), n)
     assert observed <= all_
 
@@ -150,7 +150,7 @@ def test_pairs(seed: int, question: Any) -> None:
 def test_too_few_edges_are_told() -> None:
     path = np.array([[0, 1, 2, 3, 4, 5, 6, 7], [1, 2, 3, 4, 5, 6, 7, 8]])
     with pytest.raises(BadInput, match="outside a spanning forest"):
-        directed_pairs(path, 9, "direction", val_share=0.2, test_share=0.2, split=0)
+        directed_pairs(path, 9, "direction", val_share=0.2, test_share=0.2, split=0, absent="unlinked")
     with pytest.raises(BadInput, match="0 are one-way"):
         pair_task("dsbm", direction="drop", cluster_size=8)
 

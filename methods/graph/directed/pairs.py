@@ -5,6 +5,7 @@ Letters: N nodes, P pairs, W width of an encoding, C classes.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
@@ -16,6 +17,7 @@ from runner.contracts import Method, PairClassification
 from runner.errors import BadInput
 from runner.methods.graph.directed.encoding import Encoder, EncodingBackbone
 from runner.methods.ops.accuracy import accuracy
+from runner.methods.ops.dropout import dropout
 from runner.methods.ops.full_batch import FullBatch
 from runner.methods.ops.graph import Graph
 from runner.methods.ops.link_scores import roc_auc
@@ -32,8 +34,10 @@ class DirectedPairs(FullBatch, Method[PairClassification]):
 
     monitor: Literal["val_acc", "val_loss"]
     """What says which state is the best."""
+    head: Literal["linear", "source_target", "gravity"]
+    """What maps two encodings to classes; see :class:`PairClassifier` and :class:`ScoredPairs`."""
     dropout: Probability
-    """Of a pair's encoding, before the affine map to classes."""
+    """Of a pair's encoding, before the map to classes."""
 
     def build(self, task: PairClassification, run: Run) -> None:
         """The chosen network's encoder, and a map of two encodings.
@@ -46,7 +50,12 @@ class DirectedPairs(FullBatch, Method[PairClassification]):
                 "method=directed_pairs takes a model that encodes nodes: `runner list models field=directed`"
             )
         encoder = run.backbone.encoder(task.num_features)
-        self.model = run.adapt(PairClassifier(encoder, task.num_classes, self.dropout))
+        if self.head == "linear":
+            self.model: nn.Module = run.adapt(PairClassifier(encoder, task.num_classes, self.dropout))
+        elif encoder.width % 2 and self.head == "source_target":
+            raise BadInput(f"method.head=source_target halves encodings, of a width of {encoder.width} here")
+        else:
+            self.model = run.adapt(ScoredPairs(encoder, task.num_classes, self.dropout, SCORES[self.head]))
 
     def fit(self, task: PairClassification, run: Run) -> None:
         """One full-batch step an epoch."""
@@ -80,18 +89,56 @@ class DirectedPairs(FullBatch, Method[PairClassification]):
 class PairClassifier(nn.Module):
     """Linear(dropout([z_u | z_v])), z = encoder(x)."""
 
-    def __init__(self, encoder: Encoder, num_classes: int, dropout: float) -> None:
+    def __init__(self, encoder: Encoder, num_classes: int, dropout_share: float) -> None:
         super().__init__()
         self.encoder = encoder
-        self.dropout = nn.Dropout(dropout)
+        self.dropout = dropout_share
         self.head = nn.Linear(2 * encoder.width, num_classes)
 
     def forward(self, x: Features, graph: Graph, pairs: Tensor) -> Tensor:
         """[P, C] for pairs [2, P]."""
         z = self.encoder(x, graph)
-        both = torch.cat([z.index_select(0, pairs[0]), z.index_select(0, pairs[1])], dim=1)
-        logits: Tensor = self.head(self.dropout(both))
+        # Each end by itself: [z_u | z_v] would be the largest tensor of all, and is not needed.
+        ends = zip(pairs, self.head.weight.split(self.encoder.width, dim=1), strict=True)
+        parts = [dropout(z.index_select(0, nodes), self.dropout, self.training) @ weight.T for nodes, weight in ends]
+        return parts[0] + parts[1] + self.head.bias
+
+
+class ScoredPairs(nn.Module):
+    """Affine([score(u, v), score(v, u)]) of dropout(z): decoders of graph autoencoders, asked for classes of pairs."""
+
+    def __init__(
+        self, encoder: Encoder, num_classes: int, dropout_share: float, score: Callable[[Tensor, Tensor], Tensor]
+    ) -> None:
+        super().__init__()
+        self.encoder = encoder
+        self.dropout = dropout_share
+        self.score = score
+        self.head = nn.Linear(2, num_classes)
+
+    def forward(self, x: Features, graph: Graph, pairs: Tensor) -> Tensor:
+        """[P, C] for pairs [2, P]."""
+        z = dropout(self.encoder(x, graph), self.dropout, self.training)
+        z_u, z_v = (z.index_select(0, nodes) for nodes in pairs)
+        logits: Tensor = self.head(torch.stack([self.score(z_u, z_v), self.score(z_v, z_u)], dim=1))
         return logits
+
+
+def source_target(z_u: Tensor, z_v: Tensor) -> Tensor:
+    """s_u . t_v [P], z = [s | t] (source/target autoencoder, Salha et al., CIKM 2019, arXiv 1905.09570)."""
+    half = z_u.shape[1] // 2
+    return (z_u[:, :half] * z_v[:, half:]).sum(1)
+
+
+def gravity(z_u: Tensor, z_v: Tensor) -> Tensor:
+    """m_v - log |p_u - p_v|^2 [P], z = [p | m] (gravity-inspired autoencoder, the same paper; its lambda is 1)."""
+    distance = (z_u[:, :-1] - z_v[:, :-1]).square().sum(1)
+    return z_v[:, -1] - (distance + CLOSEST).log()
+
+
+CLOSEST = 1e-2
+"""Added to squared distances, as two nodes may have the same encoding."""
+SCORES = {"source_target": source_target, "gravity": gravity}
 
 
 def _inputs(task: PairClassification) -> tuple[Features, Graph]:
