@@ -1,8 +1,8 @@
 """Networks that propagate without weights, over operators of several kinds, and learn from all results at once.
 
-A2DUG (Maekawa, Sasaki & Onizuka, arXiv 2306.08274) and ADPA (Sun et al., ICDE 2024, arXiv 2312.04111), both from memory.
-Letters: N nodes, F input width, H hidden width, G operators. A_ij = 1 for an edge i -> j; M and M' are the row-normalised
-A and A^T, U that of max(A, A^T).
+A2DUG (Maekawa, Sasaki & Onizuka, arXiv 2306.08274), ADPA (Sun et al., ICDE 2024, arXiv 2312.04111): both from memory.
+Letters: N nodes, F input width, H hidden width, G operators. A_ij = 1 for an edge i -> j; M, M' and U are A, A^T and
+max(A, A^T) with rows that sum to 1.
 """
 
 from __future__ import annotations
