@@ -407,6 +407,7 @@ def directed() -> None:
         place: dict[str, Any] = {"xytext": (-6 if left else 6, 4), "ha": "right" if left else "left"}
         axes[2].annotate(dataset, (x, y), textcoords="offset points", fontsize="small", **place)
     axes[2].margins(x=0.3, y=0.1)
+    axes[2].locator_params(axis="x", nbins=5)
     axes[2].axhline(0, color="#bbbbbb", linestyle=":")
     axes[2].set(
         xlabel="effective homophily gained by direction",
