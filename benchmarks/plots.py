@@ -378,14 +378,21 @@ def directed() -> None:
         columns = [column for where, which, column in cells if (where, which) == (table, row)]
         for place, column in enumerate(columns):
             cell = cells[table, row, column]
-            blind = column == "MLP" or column.endswith("und") or column == "MagNet, q = 0"
-            colour = "#b3541e" if blind else "#1e6fb3"
+            blind = column == "MLP" or column.endswith("-und") or column == "MagNet, q = 0"
+            colour = "#b3541e" if blind else "#8a8a8a" if column.endswith("-dir") else "#1e6fb3"
             axis.plot(list(cell["values"].values()), [place] * cell["n"], "o", color=colour, alpha=0.7)
         axis.axvline(chance, color="#bbbbbb", linestyle=":")
         axis.set_yticks(range(len(columns)), columns, fontsize="small")
         axis.invert_yaxis()
         axis.set(xlabel="test accuracy, %: each seed", title=title)
+    for text, colour, height in (
+        ("without direction", "#b3541e", 0.94),
+        ("along edges alone", "#8a8a8a", 0.88),
+        ("both ways apart", "#1e6fb3", 0.82),
+    ):
+        axes[0].text(0.98, height, text, color=colour, transform=axes[0].transAxes, ha="right", fontsize="small")
     places = [("node", row) for table, row, column in cells if (table, column) == ("node", "Dir-GCN")]
+    points = []
     for table, dataset in [*places, ("wikipedia", "chameleon")]:
         ours = cells[table, dataset, "Dir-GCN" if table == "node" else "Dir-GCN, alpha 0.5"]
         control = cells[table, dataset, "GCN-und"]
@@ -393,9 +400,14 @@ def directed() -> None:
             cells["profile", dataset, name]["mean"]
             for name in ("effective homophily", "effective homophily, undirected")
         )
-        x, y = homophily - symmetrised, ours["mean"] - control["mean"]
+        points.append((homophily - symmetrised, ours["mean"] - control["mean"], dataset))
+    for x, y, dataset in points:
         axes[2].plot([x], [y], "o", color="#1e6fb3")
-        axes[2].annotate(dataset, (x, y), xytext=(4, 4), textcoords="offset points", fontsize="small")
+        left = any(x < other[0] and abs(y - other[1]) < 3 for other in points)  # else the names would meet
+        place: dict[str, Any] = {"xytext": (-6 if left else 6, 4), "ha": "right" if left else "left"}
+        axes[2].annotate(dataset, (x, y), textcoords="offset points", fontsize="small", **place)
+    axes[2].margins(x=0.3, y=0.1)
+    axes[2].locator_params(axis="x", nbins=5)
     axes[2].axhline(0, color="#bbbbbb", linestyle=":")
     axes[2].set(
         xlabel="effective homophily gained by direction",

@@ -31,6 +31,8 @@ class DirectedDataset(Dataset):
     node_val_share: Probability
     question: Literal["direction", "existence", "three_class"]
     """What is asked of pairs."""
+    pair_absent: Literal["unlinked", "unlinked_or_reversed"]
+    """What class 1 of ``question="existence"`` is; see :func:`runner.datasets.pair_splits.directed_pairs`."""
     pair_val_share: Probability
     """Of the edges; likewise ``pair_test_share``."""
     pair_test_share: Probability
@@ -96,6 +98,7 @@ class DirectedDataset(Dataset):
             val_share=self.pair_val_share,
             test_share=self.pair_test_share,
             split=self.fold,
+            absent=self.pair_absent,
         )
         observed = torch.from_numpy(pairs.observed)
         if self.pair_features != "own":

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from runner.errors import BadInput
 
 Question = Literal["direction", "existence", "three_class"]
+Absent = Literal["unlinked", "unlinked_or_reversed"]
 CLASSES: dict[str, int] = {"direction": 2, "existence": 2, "three_class": 3}
 
 
@@ -33,6 +34,7 @@ def directed_pairs(
     val_share: float,
     test_share: float,
     split: int,
+    absent: Absent,
 ) -> Pairs:
     """Draw split number ``split``.
 
@@ -41,7 +43,7 @@ def directed_pairs(
     in the graph. As many pairs without an edge in either direction as edges are drawn for each split, no pair twice.
 
     - ``direction``: each edge u -> v as (u, v), class 0, and as (v, u), class 1.
-    - ``existence``: each edge u -> v as (u, v), class 0; the pairs without an edge, class 1.
+    - ``existence``: each edge u -> v as (u, v), class 0; the pairs without an edge, class 1: as many as edges.
     - ``three_class``: both of direction's, and the pairs without an edge, class 2.
 
     Args:
@@ -51,6 +53,8 @@ def directed_pairs(
         val_share: of all edges.
         test_share: likewise.
         split: seeds the draws.
+        absent: ``existence``'s class 1; ``unlinked_or_reversed``: drawn from the unlinked pairs and the reverse of each
+            edge together (MagNet's convention), instead of from pairs without an edge either way.
 
     Raises:
         BadInput: too few edges outside the forest, or too few pairs without an edge.
@@ -71,10 +75,15 @@ def directed_pairs(
     hidden[order[: sum(sizes)]] = True
     train = np.flatnonzero(one_way & ~hidden)
     parts = [train, val, test]
-    absent = np.split(
+    unlinked = np.split(
         _absent(edge_index, num_nodes, sum(map(len, parts)), draw), np.cumsum([len(p) for p in parts])[:2], 1
     )
-    made = [_classes(edge_index[:, part], none, question) for part, none in zip(parts, absent, strict=True)]
+    made = []
+    for part, none in zip(parts, unlinked, strict=True):
+        if absent == "unlinked_or_reversed" and question == "existence":
+            both = np.concatenate([none, edge_index[::-1, part]], axis=1)
+            none = both[:, draw.permutation(both.shape[1])[: part.size]]
+        made.append(_classes(edge_index[:, part], none, question))
     return Pairs(edge_index[:, ~hidden], *made)
 
 

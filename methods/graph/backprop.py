@@ -6,7 +6,7 @@ Letters: N nodes, F features, C classes.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import torch
 from torch import Tensor
@@ -14,25 +14,20 @@ from torch.nn import functional
 
 from runner.contracts import Method, NodeClassification
 from runner.methods.ops.accuracy import accuracy
+from runner.methods.ops.full_batch import FullBatch
 from runner.methods.ops.graph import Graph
 from runner.methods.ops.sparse import Features, compact
-from runner.types import NonNegativeFloat, PositiveFloat, PositiveInt
 
 if TYPE_CHECKING:
     from runner.run import Run
 
 
 @dataclass(kw_only=True, eq=False)
-class Backprop(Method[NodeClassification]):
+class Backprop(FullBatch, Method[NodeClassification]):
     """Full-batch Adam on the cross-entropy of the training nodes; the state of the best validation is kept."""
 
-    epochs: PositiveInt
-    lr: PositiveFloat
-    weight_decay: NonNegativeFloat
-    patience: PositiveInt
-    """Validations without a strictly better score after which training ends."""
-    validate_every: PositiveInt
-    """Epochs from one validation to the next."""
+    monitor: Literal["val_acc", "val_loss"]
+    """What says which state is the best."""
 
     def build(self, task: NodeClassification, run: Run) -> None:
         """The chosen network, from F to C."""
@@ -41,28 +36,15 @@ class Backprop(Method[NodeClassification]):
     def fit(self, task: NodeClassification, run: Run) -> None:
         """One full-batch step an epoch."""
         x, graph = _inputs(task)
-        optimizer = torch.optim.Adam(self.model.parameters(), lr=self.lr, weight_decay=self.weight_decay, fused=True)
-        run.track(model=self.model, optimizer=optimizer)
-        for epoch in run.epochs(
-            self.epochs,
-            name="train",
-            monitor="val_acc",
-            mode="max",
-            patience=self.patience,
-            every=self.validate_every,
-            restore_best=True,
-        ):
-            self.model.train()
-            optimizer.zero_grad()
-            loss = functional.cross_entropy(self.model(x, graph)[task.train], task.y[task.train])
-            loss.backward()
-            optimizer.step()
-            run.log(loss=loss.detach())
-            if epoch.validates:
-                self.model.eval()
-                with torch.no_grad():
-                    logits = self.model(x, graph)[task.val]
-                run.log(val_acc=accuracy(logits, task.y[task.val]))
+
+        def loss(epoch: int) -> Tensor:
+            return functional.cross_entropy(self.model(x, graph)[task.train], task.y[task.train])
+
+        def validate() -> dict[str, float | Tensor]:
+            logits, labels = self.model(x, graph)[task.val], task.y[task.val]
+            return {"val_acc": accuracy(logits, labels), "val_loss": functional.cross_entropy(logits, labels)}
+
+        self.descend(run, self.model, loss=loss, validate=validate, monitor=self.monitor)
 
     @torch.no_grad()
     def evaluate(self, task: NodeClassification, run: Run) -> dict[str, float]:

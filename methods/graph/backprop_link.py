@@ -9,33 +9,26 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import torch
+from torch import Tensor
 from torch.nn import functional
 
 from runner.contracts import LinkPrediction, LinkSplit, Method
 from runner.methods.models.stack import Stack
+from runner.methods.ops.full_batch import FullBatch
 from runner.methods.ops.graph import Graph
 from runner.methods.ops.link_scores import inner_products, roc_auc
 from runner.methods.ops.sparse import Features, compact
-from runner.types import NonNegativeFloat, PositiveFloat, PositiveInt
 
 if TYPE_CHECKING:
     from runner.run import Run
 
 
 @dataclass(kw_only=True, eq=False)
-class BackpropLink(Method[LinkPrediction]):
+class BackpropLink(FullBatch, Method[LinkPrediction]):
     """Full-batch Adam on the mean of BCE(sigmoid(h_i . h_j), label) over the training pairs, h the network's output.
 
     The state of the best validation is kept.
     """
-
-    epochs: PositiveInt
-    lr: PositiveFloat
-    weight_decay: NonNegativeFloat
-    patience: PositiveInt
-    """Validations without a strictly better score after which training ends."""
-    validate_every: PositiveInt
-    """Epochs from one validation to the next."""
 
     def build(self, task: LinkPrediction, run: Run) -> None:
         """Blocks with ReLU between them, from F to H. None is a head: GAT concatenates in the last one too."""
@@ -46,33 +39,22 @@ class BackpropLink(Method[LinkPrediction]):
     def fit(self, task: LinkPrediction, run: Run) -> None:
         """One full-batch step an epoch."""
         x, graph = _inputs(task, "train")
-        optimizer = torch.optim.Adam(self.model.parameters(), lr=self.lr, weight_decay=self.weight_decay, fused=True)
-        run.track(model=self.model, optimizer=optimizer)
         train_pairs, train_labels = task.pairs("train"), task.labels("train")
         val_pairs, val_labels = task.pairs("val"), task.labels("val")
-        for epoch in run.epochs(
-            self.epochs,
-            name="train",
-            monitor="val_auc",
-            mode="max",
-            patience=self.patience,
-            every=self.validate_every,
-            restore_best=True,
-        ):
-            optimizer.zero_grad()
+
+        def loss(epoch: int) -> Tensor:
             logits = inner_products(self.model(x, graph), train_pairs)
-            loss = functional.binary_cross_entropy_with_logits(logits, train_labels)
-            loss.backward()
-            optimizer.step()
-            run.log(loss=loss.detach())
-            if epoch.validates:
-                with torch.no_grad():
-                    scores = inner_products(self.model(x, graph), val_pairs)
-                run.log(val_auc=roc_auc(scores, val_labels))
+            return functional.binary_cross_entropy_with_logits(logits, train_labels)
+
+        def validate() -> dict[str, float | Tensor]:
+            return {"val_auc": roc_auc(inner_products(self.model(x, graph), val_pairs), val_labels)}
+
+        self.descend(run, self.model, loss=loss, validate=validate, monitor="val_auc")
 
     @torch.no_grad()
     def evaluate(self, task: LinkPrediction, run: Run) -> dict[str, float]:
         """``test_auc`` and ``val_auc``, each on the edges that its split may see."""
+        self.model.eval()
         metrics = {}
         for split in ("val", "test"):
             logits = inner_products(self.model(*_inputs(task, split)), task.pairs(split))

@@ -74,8 +74,9 @@ def _taxonomy(groups: list[str], having: list[str]) -> int:
     table = Table(title=" ".join(having), title_justify="left", box=None, pad_edge=False)
     for heading in ("choice", *columns):
         table.add_column(heading, overflow="fold")
-    for choice, taxonomy in found.items():
-        table.add_row(choice, *(taxonomy.get(column, "") for column in columns))
+    rows = [(choice, *(taxonomy.get(column, "") for column in columns)) for choice, taxonomy in found.items()]
+    for row in sorted(rows, key=lambda row: (row[0].partition("=")[0], *row[1:])):  # what is alike stands together
+        table.add_row(*row)
     console().print(table)
     return 0
 

@@ -118,7 +118,7 @@ def random_graph(seed: int, nodes: int = 30) -> np.ndarray[Any, Any]:
 def test_pairs(seed: int, question: Any) -> None:
     n, edges = 30, random_graph(seed)
     all_ = keys(torch.from_numpy(edges), n)
-    pairs = directed_pairs(edges, n, question, val_share=0.05, test_share=0.15, split=seed % 7)
+    pairs = directed_pairs(edges, n, question, val_share=0.05, test_share=0.15, split=seed % 7, absent="unlinked")
     observed = keys(torch.from_numpy(pairs.observed), n)
     assert observed <= all_
 
@@ -147,10 +147,36 @@ def test_pairs(seed: int, question: Any) -> None:
             assert not (there[0] | reverse) & observed, "no judged edge is in the graph"
 
 
+def test_magnets_negatives_are_reversed_edges_too() -> None:
+    edges, n = random_graph(3), 30
+    shares = {"val_share": 0.05, "test_share": 0.15, "split": 0}
+    usual = directed_pairs(edges, n, "existence", **shares, absent="unlinked")
+    wider = directed_pairs(edges, n, "existence", **shares, absent="unlinked_or_reversed")
+    assert np.array_equal(usual.observed, wider.observed)
+    all_ = keys(torch.from_numpy(edges), n)
+    shares_reversed = []
+    for old, new in ((usual.train, wider.train), (usual.test, wider.test)):
+        (pairs, label), (before, _) = (map(torch.from_numpy, part) for part in (new, old))
+        there, absent = keys(pairs[:, label == 0], n), keys(pairs[:, label == 1], n)
+        assert len(there) == len(absent) == int((label == 1).sum()), "balanced, no pair twice"
+        assert there == keys(before[:, label == 0], n)
+        reverse = keys(pairs[:, label == 0].flip(0), n)
+        assert absent <= reverse | keys(before[:, label == 1], n)
+        assert not absent & all_
+        shares_reversed.append(len(absent & reverse) / len(absent))
+    assert 0.2 < shares_reversed[0] < 0.8
+    for question in ("direction", "three_class"):
+        one, other = (directed_pairs(edges, n, question, **shares, absent=absent) for absent in ABSENT)
+        assert all(np.array_equal(a, b) for a, b in zip(one.train, other.train, strict=True))
+
+
+ABSENT = ("unlinked", "unlinked_or_reversed")
+
+
 def test_too_few_edges_are_told() -> None:
     path = np.array([[0, 1, 2, 3, 4, 5, 6, 7], [1, 2, 3, 4, 5, 6, 7, 8]])
     with pytest.raises(BadInput, match="outside a spanning forest"):
-        directed_pairs(path, 9, "direction", val_share=0.2, test_share=0.2, split=0)
+        directed_pairs(path, 9, "direction", val_share=0.2, test_share=0.2, split=0, absent="unlinked")
     with pytest.raises(BadInput, match="0 are one-way"):
         pair_task("dsbm", direction="drop", cluster_size=8)
 

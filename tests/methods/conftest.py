@@ -55,9 +55,9 @@ class FakeRun:
     def epochs(
         self, n: int, *, name: str, monitor: str, mode: str, patience: int, every: int, restore_best: bool
     ) -> Iterator[Epoch]:
-        assert mode == "max"
         assert restore_best
-        best, misses, best_state = -1.0, 0, None
+        sign = 1 if mode == "max" else -1
+        best, misses, best_state = -float("inf"), 0, None
         measured = SavedActivations()
         self.history[name] = []
         for number in range(1, n + 1):
@@ -73,7 +73,7 @@ class FakeRun:
             if self.after_epoch is not None:
                 self.after_epoch(name, number)
             if epoch.validates:
-                value = self.logged[monitor][-1]
+                value = sign * self.logged[monitor][-1]
                 if value > best:
                     best, misses, best_state = value, 0, self.history[name][-1]
                 else:

@@ -13,6 +13,7 @@ from runner.methods.models.gat import GAT
 from runner.methods.models.gcn import GCN
 from runner.methods.models.mlp import MLP
 from runner.methods.models.sage import SAGE
+from runner.methods.ops.graph import Graph
 from tests.methods.conftest import AS_BUILT
 
 BACKBONES = {
@@ -24,7 +25,8 @@ BACKBONES = {
 
 
 def backprop(**changed) -> Backprop:
-    return Backprop(**{"epochs": 60, "lr": 0.02, "weight_decay": 5e-4, "patience": 30, "validate_every": 2} | changed)
+    chosen = {"epochs": 60, "lr": 0.02, "weight_decay": 5e-4, "monitor": "val_acc", "patience": 30, "validate_every": 2}
+    return Backprop(**chosen | changed)
 
 
 def trained(method: Backprop, task, run) -> Backprop:
@@ -42,6 +44,17 @@ def test_learns_and_restores_the_best_validation(name: str, any_task, make_run) 
     assert run.logged["loss"][-1] < 0.5 * run.logged["loss"][0]
     assert metrics["val_acc"] == max(run.logged["val_acc"])
     assert len(run.logged["val_acc"]) == len(run.logged["loss"]) // 2
+
+
+def test_may_stop_by_the_loss(sparse_task, make_run) -> None:
+    run = make_run(BACKBONES["gcn"])
+    method = trained(backprop(monitor="val_loss", epochs=200, lr=0.1, patience=5), sparse_task, run)
+    losses = run.logged["val_loss"]
+    assert len(losses) < 100, "it stops"
+    logits = method.model(sparse_task.x, Graph(sparse_task.edge_index, 60, torch.float32))[sparse_task.val]
+    restored = functional.cross_entropy(logits, sparse_task.y[sparse_task.val])
+    assert float(restored.detach()) == pytest.approx(min(losses), abs=1e-5)
+    assert losses[-1] > min(losses)
 
 
 def test_karate_club(karate, make_run) -> None:

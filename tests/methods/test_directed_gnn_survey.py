@@ -16,14 +16,26 @@ from torch import Tensor
 
 from runner import registry
 from runner.methods.graph.directed import operators
+from runner.methods.graph.directed.appnp import APPNP
+from runner.methods.graph.directed.chebyshev import ChebNet, ChebyshevConvolution
+from runner.methods.graph.directed.decoupled import WALKS, Decoupled
 from runner.methods.graph.directed.dgcn import DGCN
 from runner.methods.graph.directed.digcn import DiGCN
 from runner.methods.graph.directed.dimpa import DIMPA, weighted_powers
 from runner.methods.graph.directed.dir_gnn import DirGNN, DirLayer
 from runner.methods.graph.directed.encoding import EncodingBackbone
-from runner.methods.graph.directed.magnet import MagnetConvolution
 from runner.methods.graph.directed.nste import NSTE
-from runner.methods.graph.directed.profile import cyclicity, direction_entropy, homophily, profile
+from runner.methods.graph.directed.pairs import CLOSEST, PairClassifier, ScoredPairs, gravity, source_target
+from runner.methods.graph.directed.profile import (
+    compatibility,
+    compatibility_gap,
+    cyclicity,
+    direction_entropy,
+    homophily,
+    profile,
+    written,
+)
+from runner.methods.ops.dropout import dropout
 from runner.methods.ops.graph import Graph
 from runner.methods.ops.sparse import SparseMatrix
 from tests.conftest import Result
@@ -73,7 +85,7 @@ def built(backbone: EncodingBackbone, features: int = 3, classes: int = 2) -> to
 
 
 def dir_gnn(**options: Any) -> DirGNN:
-    chosen: dict[str, Any] = {"hidden_channels": 4, "num_layers": 2, "conv": "gcn", "undirected": False, "alpha": 0.5}
+    chosen: dict[str, Any] = {"hidden_channels": 4, "num_layers": 2, "conv": "gcn", "view": "apart", "alpha": 0.5}
     chosen |= {"learn_alpha": False, "jumping": "max", "dropout": 0.0, "normalize": False}
     return DirGNN(**(chosen | options))
 
@@ -116,7 +128,7 @@ class TestMagnet:
 
     @pytest.mark.parametrize("order", [1, 2, 3])
     def test_convolution_is_the_chebyshev_sum_in_complex_numbers(self, order: int) -> None:
-        layer = MagnetConvolution(3, 4, order)
+        layer = ChebyshevConvolution(3, 4, order)
         torch.nn.init.normal_(layer.bias)
         z = torch.randn(2 * NODES, 3)
         laplacian = -hermitian(0.15)
@@ -131,7 +143,7 @@ class TestMagnet:
         assert torch.allclose(found, expected)
 
     def test_reversed_graph_with_conjugate_input_gives_the_conjugate(self) -> None:
-        layers = [MagnetConvolution(3, 4, 1), MagnetConvolution(4, 4, 1)]
+        layers = [ChebyshevConvolution(3, 4, 1), ChebyshevConvolution(4, 4, 1)]
         x = torch.randn(2 * NODES, 3)
         flipped = torch.cat([x[:NODES], -x[NODES:]])
 
@@ -144,7 +156,7 @@ class TestMagnet:
         assert torch.allclose(stack(x, EDGES), stack(flipped, EDGES.flip(0)).conj())
 
     def test_features_stand_for_themselves_in_both_parts(self) -> None:
-        layer, x = MagnetConvolution(3, 4, 1), torch.randn(NODES, 3)
+        layer, x = ChebyshevConvolution(3, 4, 1), torch.randn(NODES, 3)
         operator = operators.magnetic(graph(), 0.2)
         assert torch.allclose(layer(x, operator), layer(torch.cat([x, x]), operator))
 
@@ -161,7 +173,7 @@ class TestDirGNN:
     def test_alpha_weighs_the_out_neighbours(self, conv: Any) -> None:
         """One arc 0 -> 1: with alpha = 1 only node 0 hears of the other, with alpha = 0 only node 1."""
         one_arc = graph(torch.tensor([[0], [1]]), 2)
-        layer = DirLayer(conv, 3, 4, undirected=False)
+        layer = DirLayer(conv, 3, 4, view="apart")
         x = torch.randn(2, 3)
         for alpha, hearing, deaf in ((1.0, 0, 1), (0.0, 1, 0)):
             changed = x.clone()
@@ -175,16 +187,16 @@ class TestDirGNN:
 
     def test_equal_weights_on_a_symmetric_graph_are_a_gcn_without_self_loops(self) -> None:
         both = graph().undirected
-        directed = DirLayer("gcn", 3, 4, undirected=False)
+        directed = DirLayer("gcn", 3, 4, view="apart")
         directed.parts[1].load_state_dict(directed.parts[0].state_dict())
-        control = DirLayer("gcn", 3, 4, undirected=True)
+        control = DirLayer("gcn", 3, 4, view="undirected")
         control.parts[0].load_state_dict(directed.parts[0].state_dict())
         x, alpha = torch.randn(NODES, 3), torch.tensor(0.3)
         assert torch.allclose(directed(x, both, alpha), control(x, both, alpha))
 
     @pytest.mark.parametrize("conv", ["gcn", "sage", "gat"])
     def test_everything_swapped_is_nothing_changed(self, conv: Any) -> None:
-        layer, other = (DirLayer(conv, 3, 4, undirected=False) for _ in range(2))
+        layer, other = (DirLayer(conv, 3, 4, view="apart") for _ in range(2))
         other.load_state_dict(layer.state_dict())
         other.parts[0].load_state_dict(layer.parts[1].state_dict())
         other.parts[1].load_state_dict(layer.parts[0].state_dict())
@@ -195,7 +207,7 @@ class TestDirGNN:
         """PyG's DirGNNConv around a mean without a root weight is our layer."""
         from torch_geometric.nn import DirGNNConv, SAGEConv
 
-        layer = DirLayer("sage", 3, 4, undirected=False)
+        layer = DirLayer("sage", 3, 4, view="apart")
         theirs = DirGNNConv(SAGEConv(3, 4, root_weight=False), alpha=0.3, root_weight=True)
         with torch.no_grad():
             for conv, part in ((theirs.conv_in, layer.parts[0]), (theirs.conv_out, layer.parts[1])):
@@ -226,7 +238,7 @@ class TestDirGNN:
         cycle, transitive = torch.tensor([[0, 1, 2], [1, 2, 0]]), torch.tensor([[0, 0, 1], [1, 2, 2]])
         x = torch.ones(3, 3)
         for conv in ("gcn", "sage"):
-            control = built(dir_gnn(conv=conv, undirected=True))
+            control = built(dir_gnn(conv=conv, view="undirected"))
             assert torch.allclose(control(x, graph(cycle, 3)), control(x, graph(transitive, 3)))
             directed = built(dir_gnn(conv=conv))
             assert not torch.allclose(directed(x, graph(cycle, 3)), directed(x, graph(transitive, 3)))
@@ -313,13 +325,146 @@ class TestDiGCN:
         assert torch.allclose(dense(operators.second_order(graph())), expected)
 
     def test_inception_sums_three_branches_without_relu(self) -> None:
-        model = built(DiGCN(hidden_channels=4, num_layers=3, alpha=0.1, inception=True, dropout=0.5))
+        model = built(DiGCN(hidden_channels=4, num_layers=3, alpha=0.1, inception="sum", dropout=0.5))
         x = torch.randn(NODES, 3)
         first, second = dense(operators.digraph_laplacian(graph(), 0.1)), dense(operators.second_order(graph()))
         h = x
         for own, near, far in model.layers:
             h = own(h) + first @ (h @ near.weight) + near.bias + second @ (h @ far.weight) + far.bias
         assert torch.allclose(model(x, graph()), h)
+
+    def test_branches_side_by_side(self) -> None:
+        model = built(DiGCN(hidden_channels=4, num_layers=2, alpha=0.1, inception="concat", dropout=0.5))
+        x = torch.randn(NODES, 3)
+        first, second = dense(operators.digraph_laplacian(graph(), 0.1)), dense(operators.second_order(graph()))
+        h = x
+        for own, near, far in model.encoder.layers:
+            branches = [own(h), first @ (h @ near.weight) + near.bias, second @ (h @ far.weight) + far.bias]
+            h = torch.cat(branches, 1)
+        assert h.shape == (NODES, 12)
+        assert torch.allclose(model(x, graph()), model.head(h))
+
+
+@pytest.mark.usefixtures("double")
+class TestControls:
+    @pytest.mark.parametrize("conv", ["gcn", "sage", "gat"])
+    def test_along_is_direction_apart_without_its_other_half(self, conv: Any) -> None:
+        layer, other = DirLayer(conv, 3, 4, view="along"), DirLayer(conv, 3, 4, view="apart")
+        kept = {name: value for name, value in other.state_dict().items() if not name.startswith("parts.1")}
+        layer.load_state_dict(kept)
+        x = torch.randn(NODES, 3)
+        assert torch.allclose(layer(x, graph(), torch.tensor(0.5)), other(x, graph(), torch.tensor(0.0)))
+
+    @pytest.mark.parametrize("view", ["along", "undirected"])
+    def test_appnp_against_pyg(self, view: Any) -> None:
+        from torch_geometric.nn import APPNP as Theirs
+
+        model = built(APPNP(hidden_channels=4, num_layers=2, view=view, steps=3, teleport=0.2, dropout=0.5))
+        x = torch.randn(NODES, 3)
+        first, last = model.layers
+        edges = EDGES if view == "along" else graph().undirected.edge_index
+        assert torch.allclose(model(x, graph()), Theirs(3, 0.2)(last(first(x).relu()), edges))
+
+    def test_chebnet_against_pyg(self) -> None:
+        from torch_geometric.nn import ChebConv
+
+        encoder = ChebNet(hidden_channels=4, num_layers=1, view="undirected", order=2, dropout=0.5).encoder(3).eval()
+        edges = graph().undirected.edge_index
+        edges = edges[:, edges[0] != edges[1]]  # theirs takes self-loops away
+        theirs = ChebConv(3, 4, K=3)
+        with torch.no_grad():
+            for linear, weight in zip(theirs.lins, encoder.layers[0].weight.chunk(3, 1), strict=True):
+                linear.weight.copy_(weight.T)
+        x = torch.randn(NODES, 3)
+        assert torch.allclose(encoder(x, graph(edges)), theirs(x, edges, lambda_max=torch.tensor(2.0)).relu())
+
+    def test_chebnet_along_edges_hears_of_in_neighbours_alone(self) -> None:
+        encoder = ChebNet(hidden_channels=4, num_layers=1, view="along", order=1, dropout=0.0).encoder(3)
+        layer, x = encoder.layers[0], torch.randn(NODES, 3)
+        own, heard = layer.weight.chunk(2, 1)
+        expected = x @ own - dense(operators.crossed(graph())) @ (x @ heard) + layer.bias
+        assert torch.allclose(encoder(x, graph()), expected.relu())
+
+
+@pytest.mark.usefixtures("double")
+class TestDecoupled:
+    def test_every_operator_is_the_product_of_means(self) -> None:
+        """With identities for weights the first layer is relu(S_g x), for S_g multiplied out."""
+        a = adjacency()
+        means = {
+            name: m / m.sum(1, keepdim=True).clamp(min=1)
+            for name, m in (("out", a), ("in", a.T), ("both", ((a + a.T) > 0).double()))
+        }
+        for join, walks in WALKS.items():
+            encoder = Decoupled(hidden_channels=3, join=join, dropout=0.0).encoder(3)
+            x = torch.rand(NODES, 3)
+            states = []
+            for walk, weight, bias in zip(
+                walks, encoder.first.weight.chunk(7, 1), encoder.first.bias.chunk(7), strict=True
+            ):
+                operator = torch.eye(NODES)
+                for step in walk:
+                    operator = operator @ means[step]
+                states.append((operator @ x @ weight + bias).relu())
+            if join == "concat":
+                joined = torch.cat(states, 1)
+            else:
+                h = torch.stack(states, 1)
+                weights = encoder.weights(h)
+                assert torch.allclose(weights.sum(1), torch.ones(NODES))
+                joined = sum(weights[:, g : g + 1] * state for g, state in enumerate(states))
+            assert torch.allclose(encoder(x, graph()), encoder.last(joined).relu())
+
+    def test_the_reversed_graph_is_another_one(self) -> None:
+        for join in WALKS:
+            encoder = Decoupled(hidden_channels=4, join=join, dropout=0.0).encoder(3)
+            x = torch.rand(NODES, 3)
+            assert not torch.allclose(encoder(x, graph()), encoder(x, graph().reversed))
+            both = graph().undirected
+            assert torch.allclose(encoder(x, both), encoder(x, both.reversed))
+
+
+@pytest.mark.usefixtures("double")
+class TestHeads:
+    PAIRS = torch.tensor([[0, 1, 3, 2], [1, 0, 3, 5]])
+
+    def test_linear_is_the_affine_map_of_both_encodings(self) -> None:
+        model = PairClassifier(dir_gnn().encoder(3), 3, 0.5).eval()
+        x = torch.randn(NODES, 3)
+        z = model.encoder(x, graph())
+        both = torch.cat([z[self.PAIRS[0]], z[self.PAIRS[1]]], 1)
+        assert torch.allclose(model(x, graph(), self.PAIRS), model.head(both))
+
+    def test_scores_are_the_formulas(self) -> None:
+        z_u, z_v = torch.randn(5, 6), torch.randn(5, 6)
+        for row in range(5):
+            u, v = z_u[row], z_v[row]
+            assert torch.allclose(source_target(z_u, z_v)[row], sum(u[k] * v[3 + k] for k in range(3)))
+            distance = sum((u[k] - v[k]) ** 2 for k in range(5))
+            assert torch.allclose(gravity(z_u, z_v)[row], v[5] - (distance + CLOSEST).log())
+
+    @pytest.mark.parametrize("score", [source_target, gravity])
+    def test_both_orders_are_scored(self, score: Any) -> None:
+        model = ScoredPairs(dir_gnn().encoder(3), 3, 0.5, score).eval()
+        x = torch.randn(NODES, 3)
+        z = model.encoder(x, graph())
+        u, v = self.PAIRS
+        expected = model.head(torch.stack([score(z[u], z[v]), score(z[v], z[u])], 1))
+        assert torch.allclose(model(x, graph(), self.PAIRS), expected)
+        assert not torch.allclose(score(z[u], z[v])[0], score(z[v], z[u])[0]), "the order matters"
+
+
+def test_dropout_has_the_law_of_dropout() -> None:
+    x = torch.ones(400, 500, requires_grad=True)
+    for p in (0.2, 0.5):
+        dropped = dropout(x, p, True)
+        assert set(dropped.unique().tolist()) == {0.0, torch.tensor(1.0).div(1 - p).item()}
+        assert float((dropped == 0).float().mean()) == pytest.approx(p, abs=0.01)
+        (gradient,) = torch.autograd.grad(dropped.sum(), x)
+        assert torch.equal(gradient, dropped)
+    assert not dropout(x, 1.0, True).any()
+    assert dropout(x, 0.5, False) is x
+    assert dropout(x, 0.0, True) is x
 
 
 @pytest.mark.usefixtures("double")
@@ -408,11 +553,34 @@ class TestProfile:
         assert of((0, 2), (1, 3), (0, 3), (2, 1)) == pytest.approx(quarter)
         assert of((0, 2), (2, 0)) == pytest.approx(1.0)  # mutual edges have no direction
 
+    def test_class_compatibility_is_counted_and_written(self) -> None:
+        from scipy.sparse import csr_array
+
+        a = csr_array(adjacency().numpy())
+        y = [0, 0, 1, 1, 2, 2, 2]
+        expected = np.zeros((3, 3))
+        for source, target in EDGES.T.tolist():
+            expected[y[source], y[target]] += 1
+        shares = [m / np.maximum(m.sum(1, keepdims=True), 1) for m in (expected, expected.T)]
+        one_hot = np.eye(3)[y]
+        assert np.allclose(compatibility(a, one_hot), shares[0])
+        assert np.allclose(compatibility(a.T, one_hot), shares[1])
+        gap = np.mean([sum(abs(shares[0][c, d] - shares[1][c, d]) for d in range(3)) / 2 for c in range(3)])
+        assert compatibility_gap(a, one_hot) == pytest.approx(gap)
+        assert gap > 0
+        assert compatibility_gap(a.maximum(a.T), one_hot) == 0
+        lines = written({"out": shares[0], "in": shares[1]}).splitlines()
+        assert lines[0].startswith("class  sends to class, %")
+        assert lines[2].split() == ["0", *(f"{100 * share:.0f}" for share in (*shares[0][0], *shares[1][0]))]
+
 
 def test_the_taxonomy_is_a_table(cli: Cli) -> None:
     listed = cli("list", "methods", "field=directed")
     assert listed.status == 0
-    assert "direction" in listed.out
+    assert {"kind", "direction", "learned", "operator", "reach"} <= set(listed.out.splitlines()[1].split())
+    kinds = [line.split()[1] for line in listed.out.splitlines()[2:] if line.startswith("model=")]
+    assert {"control", "proximity", "spatial", "spectral", "unified", "walk"} == set(kinds)
+    assert kinds == sorted(kinds), "what is alike stands together"
     for choice in ("model=magnet", "model=dir_gcn", "model=digcn_ib", "method=directed_pairs"):
         assert choice in listed.out
     assert "forwardgnn" not in listed.out
@@ -426,7 +594,8 @@ def test_the_taxonomy_is_a_table(cli: Cli) -> None:
 
 MODELS = (
     *("dir_gcn", "dir_sage", "dir_gat", "und_gcn", "und_sage", "und_gat", "wrapped_mlp"),
-    *("magnet", "dgcn", "digcn", "digcn_ib", "dimpa", "nste"),
+    *("along_gcn", "along_sage", "along_gat", "along_appnp", "along_cheb", "und_appnp", "und_cheb"),
+    *("magnet", "dgcn", "digcn", "digcn_ib", "dimpa", "nste", "a2dug", "adpa"),
 )
 SMALL = ["dataset=dsbm", "dataset.cluster_size=8", "dataset.density=0.4", "progress=false", "limit=1"]
 
@@ -439,10 +608,10 @@ def task_of(kind: str) -> Any:
 @pytest.mark.parametrize("model", MODELS)
 def test_every_model_learns_nodes_and_pairs(model: str, make_run: Any) -> None:
     backbone = registry.build(registry.read("model", model))
-    for name, kind in (("directed", "NodeClassification"), ("directed_pairs", "PairClassification")):
+    for name, kind in (("backprop", "NodeClassification"), ("directed_pairs", "PairClassification")):
         task = task_of(kind)
         section = {key: value for key, value in registry.read("method", name).items() if key != "defaults"}
-        method = registry.build(section | {"epochs": 3, "lr": 0.01})
+        method = registry.build(section | {"epochs": 3, "lr": 0.01, "validate_every": 1})
         run = make_run(backbone)
         method.build(task, run)
         start = {key: value.clone() for key, value in method.model.state_dict().items()}
@@ -451,7 +620,7 @@ def test_every_model_learns_nodes_and_pairs(model: str, make_run: Any) -> None:
         assert {key for key, value in method.model.named_parameters() if value.requires_grad} == moved
         metrics = method.evaluate(task, run)
         assert metrics == method.evaluate(task, run), "evaluation has no dropout"
-        assert run.saved["predictions"]["probability"].shape[1] == (5 if name == "directed" else 3)
+        assert run.saved["predictions"]["probability"].shape[1] == (5 if name == "backprop" else 3)
 
 
 def test_only_direction_tells_these_clusters_apart(cli: Cli) -> None:
@@ -459,7 +628,7 @@ def test_only_direction_tells_these_clusters_apart(cli: Cli) -> None:
 
     def accuracy(*arguments: str) -> float:
         size = ["model.num_layers=2", "model.hidden_channels=32", "model.dropout=0.5"]
-        out = cli("method=directed", "dataset=dsbm", "method.epochs=150", "progress=false", *arguments, *size).out
+        out = cli("+experiment=directed", "dataset=dsbm", "method.epochs=150", "progress=false", *arguments, *size).out
         return float(out.partition("test_acc ")[2].partition(" %")[0])
 
     assert accuracy("model=dir_gcn") >= 80
@@ -485,6 +654,8 @@ def test_the_profile_is_printed(cli: Cli) -> None:
     assert "one_way 1 " in out
     assert "direction_entropy" in out
     assert "homophily_undirected" in out
+    assert "hears from class, %" in out
+    assert "hears from class" not in cli("method=direction_profile", "method.show=false", *SMALL[:-1]).out
 
 
 def test_other_graph_methods_may_train_them(cli: Cli) -> None:
@@ -492,3 +663,14 @@ def test_other_graph_methods_may_train_them(cli: Cli) -> None:
     told = cli("method=forwardgnn", "model=magnet", *SMALL)
     assert (told.status, "block by block" in told.err) == (2, True)
     assert "encodes nodes" in cli("method=directed_pairs", "model=gcn", *SMALL).err
+
+
+@pytest.mark.parametrize("head", ["source_target", "gravity"])
+def test_heads_of_autoencoders(head: str, cli: Cli) -> None:
+    made = cli("method=directed_pairs", f"method.head={head}", "dataset.question=three_class", *SMALL)
+    assert made.status == 0, made.err
+
+
+def test_an_odd_width_has_no_halves(cli: Cli) -> None:
+    told = cli("method=directed_pairs", "method.head=source_target", "model.hidden_channels=3", *SMALL)
+    assert "halves encodings, of a width of 3 here" in told.err

@@ -6,16 +6,16 @@ Letters: N nodes, F input width, H hidden width, C classes.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from itertools import pairwise
-from typing import Annotated
+from typing import Annotated, Literal
 
+import torch
 from msgspec import Meta
 from torch import Tensor, nn
-from torch.nn import functional
 
 from runner.methods.graph.directed.encoding import Encoder, EncodingBackbone
 from runner.methods.graph.directed.operators import digraph_laplacian, second_order
 from runner.methods.models.mlp import AffineBlock
+from runner.methods.ops.dropout import dropout
 from runner.methods.ops.graph import Graph
 from runner.methods.ops.sparse import Features
 from runner.types import PositiveInt, Probability
@@ -29,16 +29,18 @@ class DiGCN(EncodingBackbone):
     num_layers: PositiveInt
     alpha: Annotated[float, Meta(gt=0, lt=1)]
     """Probability of the walk's teleport."""
-    inception: bool
-    """Blocks of a 0-hop, a first- and a second-order branch, summed, without ReLU between them."""
+    inception: Literal["none", "sum", "concat"]
+    """Blocks of a 0-hop, a first- and a second-order branch, joined so, without ReLU between them."""
     dropout: Probability
 
     def encoder(self, in_channels: int) -> DiGCNEncoder:
-        """All layers, H wide to the last."""
+        """All layers, H wide to the last; 3H where branches stand side by side."""
         return DiGCNEncoder(self, in_channels, self.hidden_channels)
 
-    def network(self, in_channels: int, out_channels: int) -> DiGCNEncoder:
-        """All layers, C wide at the last."""
+    def network(self, in_channels: int, out_channels: int) -> nn.Module:
+        """All layers, C wide at the last; where branches stand side by side, an affine map after them."""
+        if self.inception == "concat":
+            return super().network(in_channels, out_channels)
         return DiGCNEncoder(self, in_channels, out_channels)
 
 
@@ -47,22 +49,24 @@ class DiGCNEncoder(Encoder):
 
     def __init__(self, options: DiGCN, in_channels: int, out_channels: int) -> None:
         super().__init__()
-        widths = [in_channels, *[options.hidden_channels] * (options.num_layers - 1), out_channels]
-        branches = 3 if options.inception else 1
+        self.inception = options.inception
+        branches = 1 if self.inception == "none" else 3
+        self.beside = 3 if self.inception == "concat" else 1
+        above = [options.hidden_channels] * (options.num_layers - 1) + [out_channels]
+        below = [in_channels, *(self.beside * width for width in above[:-1])]
         self.layers = nn.ModuleList(
-            nn.ModuleList(AffineBlock(below, above) for _ in range(branches)) for below, above in pairwise(widths)
+            nn.ModuleList(AffineBlock(*widths) for _ in range(branches)) for widths in zip(below, above, strict=True)
         )
         self.alpha = options.alpha
-        self.inception = options.inception
         self.dropout = options.dropout
-        self.width = out_channels
+        self.width = self.beside * out_channels
 
     def forward(self, x: Features, graph: Graph) -> Tensor:
         """[N, W]."""
         first = graph.kept(digraph_laplacian, self.alpha)
         h: Features = x
         for place, layer in enumerate(self.layers):
-            if not self.inception:
+            if self.inception == "none":
                 if place:
                     assert isinstance(h, Tensor)
                     h = self._drop(h.relu())
@@ -72,9 +76,10 @@ class DiGCNEncoder(Encoder):
             own, near, far = layer
             second = graph.kept(second_order)
             terms = [own(h), first @ (h @ near.weight) + near.bias, second @ (h @ far.weight) + far.bias]
-            h = self._drop(sum(map(self._drop, terms[1:]), self._drop(terms[0])))
+            dropped = [self._drop(term) for term in terms]
+            h = self._drop(sum(dropped[1:], dropped[0]) if self.beside == 1 else torch.cat(dropped, dim=1))
         assert isinstance(h, Tensor)
         return h
 
     def _drop(self, h: Tensor) -> Tensor:
-        return functional.dropout(h, self.dropout, self.training)
+        return dropout(h, self.dropout, self.training)

@@ -9,11 +9,11 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional
 
 from runner.methods.graph.directed.encoding import Encoder, EncodingBackbone
 from runner.methods.graph.directed.operators import smoothed
 from runner.methods.models.mlp import AffineBlock
+from runner.methods.ops.dropout import dropout
 from runner.methods.ops.graph import Graph
 from runner.methods.ops.sparse import Features, SparseMatrix
 from runner.types import NonNegativeFloat, PositiveInt, Probability
@@ -52,7 +52,7 @@ class DIMPAEncoder(Encoder):
         means = (graph.kept(smoothed, self.loop), graph.reversed.kept(smoothed, self.loop))
         sides = []
         for first, second, weights, mean in zip(self.first, self.second, self.hop_weights, means, strict=True):
-            h = functional.dropout(first(x).relu(), self.dropout, self.training)
+            h = dropout(first(x).relu(), self.dropout, self.training)
             sides.append(weighted_powers(mean, second(h), weights))
         return torch.cat(sides, dim=1)
 

@@ -17,11 +17,13 @@ from runner.methods.graph.directed.encoding import Encoder, EncodingBackbone
 from runner.methods.graph.directed.operators import crossed
 from runner.methods.models.gat import GATBlock
 from runner.methods.models.mlp import AffineBlock
+from runner.methods.ops.dropout import dropout
 from runner.methods.ops.graph import Graph
 from runner.methods.ops.sparse import Features
 from runner.types import PositiveInt, Probability
 
 Convolution = Literal["gcn", "sage", "gat", "none"]
+View = Literal["apart", "along", "undirected"]
 
 
 @dataclass(kw_only=True, eq=False)
@@ -32,8 +34,9 @@ class DirGNN(EncodingBackbone):
     num_layers: PositiveInt
     conv: Literal["gcn", "sage", "gat", "none"]
     """``none``: each node by itself, an MLP in the same wrapper."""
-    undirected: bool
-    """One convolution on max(A, A^T) instead of two."""
+    view: Literal["apart", "along", "undirected"]
+    """``apart``: two convolutions, over out- and over in-neighbours; ``along``: one, over in-neighbours, where messages
+    go along edges; ``undirected``: one, on max(A, A^T)."""
     alpha: Probability
     """Weight of the out-neighbours; 1 - alpha is that of the in-neighbours."""
     learn_alpha: bool
@@ -78,7 +81,7 @@ class DirEncoder(Encoder):
         widths = [in_channels, *[hidden] * (options.num_layers - 1), out_channels]
         self.alpha = nn.Parameter(torch.tensor(options.alpha), requires_grad=options.learn_alpha)
         self.layers = nn.ModuleList(
-            DirLayer(options.conv, below, above, undirected=options.undirected) for below, above in pairwise(widths)
+            DirLayer(options.conv, below, above, view=options.view) for below, above in pairwise(widths)
         )
         self.jumping = options.jumping
         self.dropout = options.dropout
@@ -94,7 +97,7 @@ class DirEncoder(Encoder):
             h = layer(h, graph, self.alpha)
             if self.ends and place == len(self.layers) - 1:
                 return h
-            h = functional.dropout(functional.relu(h), self.dropout, self.training)
+            h = dropout(functional.relu(h), self.dropout, self.training)
             if self.normalize:
                 h = functional.normalize(h)
             states.append(h)
@@ -104,21 +107,21 @@ class DirEncoder(Encoder):
 
 
 class DirLayer(nn.Module):
-    """alpha f_out(x) + (1 - alpha) f_in(x), with SAGE + x W_self; undirected: one f, on max(A, A^T)."""
+    """alpha f_out(x) + (1 - alpha) f_in(x), with SAGE + x W_self; or one f, on A^T or on max(A, A^T)."""
 
-    def __init__(self, conv: Convolution, in_channels: int, out_channels: int, *, undirected: bool) -> None:
+    def __init__(self, conv: Convolution, in_channels: int, out_channels: int, *, view: View) -> None:
         super().__init__()
-        self.undirected = undirected
+        self.view = view
         self.own = AffineBlock(in_channels, out_channels) if conv in ("sage", "none") else None
-        count = 0 if conv == "none" else 1 if undirected else 2
+        count = 0 if conv == "none" else 2 if view == "apart" else 1
         # Of who sends to a node, and (second) of whom it sends to.
         self.parts = nn.ModuleList(_part(conv, in_channels, out_channels) for _ in range(count))
 
     def forward(self, x: Features, graph: Graph, alpha: Tensor) -> Tensor:
         """[N, H] for [N, F]."""
         terms = [] if self.own is None else [self.own(x)]
-        if self.parts and self.undirected:
-            terms.append(self.parts[0](x, graph.undirected))
+        if len(self.parts) == 1:
+            terms.append(self.parts[0](x, graph if self.view == "along" else graph.undirected))
         elif self.parts:
             terms.append((1 - alpha) * self.parts[0](x, graph))
             terms.append(alpha * self.parts[1](x, graph.reversed))

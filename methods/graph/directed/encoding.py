@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from runner.contracts import Backbone
 from runner.errors import BadInput
+from runner.methods.ops.dropout import dropout
 from runner.methods.ops.graph import Graph
 from runner.methods.ops.sparse import Features
 from runner.types import Probability
@@ -29,15 +30,15 @@ class Encoder(nn.Module):
 class Classifier(nn.Module):
     """softmax's argument: Linear(dropout(encoder(x)))."""
 
-    def __init__(self, encoder: Encoder, num_classes: int, dropout: float) -> None:
+    def __init__(self, encoder: Encoder, num_classes: int, dropout_share: float) -> None:
         super().__init__()
         self.encoder = encoder
-        self.dropout = nn.Dropout(dropout)
+        self.dropout = dropout_share
         self.head = nn.Linear(encoder.width, num_classes)
 
     def forward(self, x: Features, graph: Graph) -> Tensor:
         """[N, C]."""
-        logits: Tensor = self.head(self.dropout(self.encoder(x, graph)))
+        logits: Tensor = self.head(dropout(self.encoder(x, graph), self.dropout, self.training))
         return logits
 
 

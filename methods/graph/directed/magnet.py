@@ -10,10 +10,11 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from runner.methods.graph.directed.chebyshev import ChebyshevConvolution
 from runner.methods.graph.directed.encoding import Encoder, EncodingBackbone
 from runner.methods.graph.directed.operators import magnetic
 from runner.methods.ops.graph import Graph
-from runner.methods.ops.sparse import Features, SparseMatrix
+from runner.methods.ops.sparse import Features
 from runner.types import NonNegativeFloat, PositiveInt, Probability
 
 
@@ -40,7 +41,7 @@ class MagNetEncoder(Encoder):
     def __init__(self, in_channels: int, hidden: int, num_layers: int, q: float, order: int) -> None:
         super().__init__()
         widths = [in_channels] + [hidden] * (num_layers - 1)
-        self.layers = nn.ModuleList(MagnetConvolution(width, hidden, order) for width in widths)
+        self.layers = nn.ModuleList(ChebyshevConvolution(width, hidden, order) for width in widths)
         self.q = q
         self.width = 2 * hidden
 
@@ -52,32 +53,6 @@ class MagNetEncoder(Encoder):
         for layer in others:
             z = complex_relu(layer(z, laplacian))
         return torch.cat(z.chunk(2), dim=1)
-
-
-class MagnetConvolution(nn.Module):
-    """sum_k T_k(L~) Z W_k + b, W_k and b real, b added to both parts.
-
-    T_0 = I, T_1 = L~, T_k = 2 L~ T_{k-1} - T_{k-2}. Clenshaw's recurrence sums them from the top: so L~ multiplies
-    what is H wide, never the features. W is uniform in +-1/sqrt(H), b zero.
-    """
-
-    def __init__(self, in_channels: int, out_channels: int, order: int) -> None:
-        super().__init__()
-        self.order = order
-        self.weight = nn.Parameter(torch.empty(in_channels, (order + 1) * out_channels))
-        self.bias = nn.Parameter(torch.zeros(out_channels))
-        nn.init.uniform_(self.weight, -(out_channels**-0.5), out_channels**-0.5)
-
-    def forward(self, z: Features, laplacian: SparseMatrix) -> Tensor:
-        """[2N, H], for Z [2N, F], or for real features X [N, F] that stand for X + iX."""
-        product = z @ self.weight
-        if product.shape[0] != laplacian.shape[0]:
-            product = product.repeat(2, 1)
-        lowest, *terms, above = product.chunk(self.order + 1, dim=1)
-        further = torch.zeros_like(lowest)
-        for term in reversed(terms):
-            above, further = term + 2 * (laplacian @ above) - further, above
-        return lowest + laplacian @ above - further + self.bias
 
 
 def complex_relu(z: Tensor) -> Tensor:

@@ -5,8 +5,9 @@ Letters: N nodes, P pairs, W width of an encoding, C classes.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import torch
 from torch import Tensor, nn
@@ -16,28 +17,27 @@ from runner.contracts import Method, PairClassification
 from runner.errors import BadInput
 from runner.methods.graph.directed.encoding import Encoder, EncodingBackbone
 from runner.methods.ops.accuracy import accuracy
+from runner.methods.ops.dropout import dropout
+from runner.methods.ops.full_batch import FullBatch
 from runner.methods.ops.graph import Graph
 from runner.methods.ops.link_scores import roc_auc
 from runner.methods.ops.sparse import Features, compact
-from runner.types import NonNegativeFloat, PositiveFloat, PositiveInt, Probability
+from runner.types import Probability
 
 if TYPE_CHECKING:
     from runner.run import Run
 
 
 @dataclass(kw_only=True, eq=False)
-class DirectedPairs(Method[PairClassification]):
-    """Full-batch Adam on the cross-entropy of all training pairs; the state of the best validation accuracy is kept."""
+class DirectedPairs(FullBatch, Method[PairClassification]):
+    """Full-batch Adam on the cross-entropy of all training pairs; the state of the best validation is kept."""
 
-    epochs: PositiveInt
-    lr: PositiveFloat
-    weight_decay: NonNegativeFloat
+    monitor: Literal["val_acc", "val_loss"]
+    """What says which state is the best."""
+    head: Literal["linear", "source_target", "gravity"]
+    """What maps two encodings to classes; see :class:`PairClassifier` and :class:`ScoredPairs`."""
     dropout: Probability
-    """Of a pair's encoding, before the affine map to classes."""
-    patience: PositiveInt
-    """Validations without a strictly better score after which training ends."""
-    validate_every: PositiveInt
-    """Epochs from one validation to the next."""
+    """Of a pair's encoding, before the map to classes."""
 
     def build(self, task: PairClassification, run: Run) -> None:
         """The chosen network's encoder, and a map of two encodings.
@@ -50,32 +50,25 @@ class DirectedPairs(Method[PairClassification]):
                 "method=directed_pairs takes a model that encodes nodes: `runner list models field=directed`"
             )
         encoder = run.backbone.encoder(task.num_features)
-        self.model = run.adapt(PairClassifier(encoder, task.num_classes, self.dropout))
+        if self.head == "linear":
+            self.model: nn.Module = run.adapt(PairClassifier(encoder, task.num_classes, self.dropout))
+        elif encoder.width % 2 and self.head == "source_target":
+            raise BadInput(f"method.head=source_target halves encodings, of a width of {encoder.width} here")
+        else:
+            self.model = run.adapt(ScoredPairs(encoder, task.num_classes, self.dropout, SCORES[self.head]))
 
     def fit(self, task: PairClassification, run: Run) -> None:
         """One full-batch step an epoch."""
         x, graph = _inputs(task)
-        optimizer = torch.optim.Adam(self.model.parameters(), lr=self.lr, weight_decay=self.weight_decay, fused=True)
-        run.track(model=self.model, optimizer=optimizer)
-        for epoch in run.epochs(
-            self.epochs,
-            name="train",
-            monitor="val_acc",
-            mode="max",
-            patience=self.patience,
-            every=self.validate_every,
-            restore_best=True,
-        ):
-            self.model.train()
-            optimizer.zero_grad()
-            loss = functional.cross_entropy(self.model(x, graph, task.train_pairs), task.train_y)
-            loss.backward()
-            optimizer.step()
-            run.log(loss=loss.detach())
-            if epoch.validates:
-                self.model.eval()
-                with torch.no_grad():
-                    run.log(val_acc=accuracy(self.model(x, graph, task.val_pairs), task.val_y))
+
+        def loss(epoch: int) -> Tensor:
+            return functional.cross_entropy(self.model(x, graph, task.train_pairs), task.train_y)
+
+        def validate() -> dict[str, float | Tensor]:
+            logits = self.model(x, graph, task.val_pairs)
+            return {"val_acc": accuracy(logits, task.val_y), "val_loss": functional.cross_entropy(logits, task.val_y)}
+
+        self.descend(run, self.model, loss=loss, validate=validate, monitor=self.monitor)
 
     @torch.no_grad()
     def evaluate(self, task: PairClassification, run: Run) -> dict[str, float]:
@@ -96,18 +89,56 @@ class DirectedPairs(Method[PairClassification]):
 class PairClassifier(nn.Module):
     """Linear(dropout([z_u | z_v])), z = encoder(x)."""
 
-    def __init__(self, encoder: Encoder, num_classes: int, dropout: float) -> None:
+    def __init__(self, encoder: Encoder, num_classes: int, dropout_share: float) -> None:
         super().__init__()
         self.encoder = encoder
-        self.dropout = nn.Dropout(dropout)
+        self.dropout = dropout_share
         self.head = nn.Linear(2 * encoder.width, num_classes)
 
     def forward(self, x: Features, graph: Graph, pairs: Tensor) -> Tensor:
         """[P, C] for pairs [2, P]."""
         z = self.encoder(x, graph)
-        both = torch.cat([z.index_select(0, pairs[0]), z.index_select(0, pairs[1])], dim=1)
-        logits: Tensor = self.head(self.dropout(both))
+        # Each end by itself: [z_u | z_v] would be the largest tensor of all, and is not needed.
+        ends = zip(pairs, self.head.weight.split(self.encoder.width, dim=1), strict=True)
+        parts = [dropout(z.index_select(0, nodes), self.dropout, self.training) @ weight.T for nodes, weight in ends]
+        return parts[0] + parts[1] + self.head.bias
+
+
+class ScoredPairs(nn.Module):
+    """Affine([score(u, v), score(v, u)]) of dropout(z): decoders of graph autoencoders, asked for classes of pairs."""
+
+    def __init__(
+        self, encoder: Encoder, num_classes: int, dropout_share: float, score: Callable[[Tensor, Tensor], Tensor]
+    ) -> None:
+        super().__init__()
+        self.encoder = encoder
+        self.dropout = dropout_share
+        self.score = score
+        self.head = nn.Linear(2, num_classes)
+
+    def forward(self, x: Features, graph: Graph, pairs: Tensor) -> Tensor:
+        """[P, C] for pairs [2, P]."""
+        z = dropout(self.encoder(x, graph), self.dropout, self.training)
+        z_u, z_v = (z.index_select(0, nodes) for nodes in pairs)
+        logits: Tensor = self.head(torch.stack([self.score(z_u, z_v), self.score(z_v, z_u)], dim=1))
         return logits
+
+
+def source_target(z_u: Tensor, z_v: Tensor) -> Tensor:
+    """s_u . t_v [P], z = [s | t] (source/target autoencoder, Salha et al., CIKM 2019, arXiv 1905.09570)."""
+    half = z_u.shape[1] // 2
+    return (z_u[:, :half] * z_v[:, half:]).sum(1)
+
+
+def gravity(z_u: Tensor, z_v: Tensor) -> Tensor:
+    """m_v - log |p_u - p_v|^2 [P], z = [p | m] (gravity-inspired autoencoder, the same paper; its lambda is 1)."""
+    distance = (z_u[:, :-1] - z_v[:, :-1]).square().sum(1)
+    return z_v[:, -1] - (distance + CLOSEST).log()
+
+
+CLOSEST = 1e-2
+"""Added to squared distances, as two nodes may have the same encoding."""
+SCORES = {"source_target": source_target, "gravity": gravity}
 
 
 def _inputs(task: PairClassification) -> tuple[Features, Graph]:

@@ -28,6 +28,9 @@ Factors = Sequence[Any]
 class DirectionProfile(Method[NodeClassification]):
     """Measures of one graph; ``fit`` does nothing. The class compatibility matrices are kept with the run."""
 
+    show: bool
+    """Print those matrices."""
+
     def build(self, task: NodeClassification, run: Run) -> None:
         """Nothing is learned."""
         self.model = nn.Module()
@@ -40,13 +43,10 @@ class DirectionProfile(Method[NodeClassification]):
         proper = task.edge_index[0] != task.edge_index[1]
         graph = Graph(task.edge_index[:, proper], task.num_nodes, task.x.dtype)
         a, one_hot = adjacency(graph), np.eye(task.num_classes)[task.y.cpu().numpy()]
-        run.save(
-            "compatibility",
-            {
-                name: torch.from_numpy(compatibility(m, one_hot))
-                for name, m in (("out", a), ("in", a.T), ("both", _both(a)))
-            },
-        )
+        matrices = {name: compatibility(m, one_hot) for name, m in (("out", a), ("in", a.T), ("both", _both(a)))}
+        run.save("compatibility", {name: torch.from_numpy(matrix) for name, matrix in matrices.items()})
+        if self.show:
+            print(written(matrices))
         return profile(a, one_hot)
 
 
@@ -55,6 +55,7 @@ def profile(a: Any, one_hot: NDArray[np.float64]) -> dict[str, float]:
 
     - ``one_way``: share of edges whose reverse is none; ``reciprocity``: the others'.
     - ``direction_entropy``: :func:`direction_entropy`; ``cyclicity``: :func:`cyclicity`.
+    - ``compatibility_gap``: :func:`compatibility_gap`.
     - ``edge_homophily`` of A and, ``edge_homophily_undirected``, of U.
     - ``homophily/…``: :func:`homophily` of each operator.
     - ``homophily_directed``: the most of any directed operator of one or two hops; ``homophily_undirected``: of U and
@@ -70,6 +71,7 @@ def profile(a: Any, one_hot: NDArray[np.float64]) -> dict[str, float]:
         "reciprocity": float(mutual),
         "direction_entropy": direction_entropy(a, one_hot),
         "cyclicity": cyclicity(a),
+        "compatibility_gap": compatibility_gap(a, one_hot),
         "edge_homophily": _edge_homophily(a, one_hot),
         "edge_homophily_undirected": _edge_homophily(u, one_hot),
         "homophily_directed": max(found[name] for name in directed),
@@ -97,6 +99,28 @@ def compatibility(a: Any, one_hot: NDArray[np.float64]) -> NDArray[np.float64]:
     """Share of the entries in rows of class c that lie in columns of class d [C, C]; a class without entries: zeros."""
     counts = one_hot.T @ (a @ one_hot)
     return counts / np.maximum(counts.sum(1, keepdims=True), 1)
+
+
+def compatibility_gap(a: Any, one_hot: NDArray[np.float64]) -> float:
+    """How differently classes send and receive, 0..1: half the sum of |out - in| over a class's row, mean over classes.
+
+    Of the compatibility matrices of A and A^T; 0: who is sent to are the classes of who is heard from.
+    """
+    gaps = np.abs(compatibility(a, one_hot) - compatibility(a.T, one_hot)).sum(1) / 2
+    return float(gaps.mean())
+
+
+def written(matrices: dict[str, NDArray[np.float64]]) -> str:
+    """Compatibility matrices as text, side by side, in percent."""
+    titles = {"out": "sends to class", "in": "hears from class", "both": "either way"}
+    size = len(next(iter(matrices.values())))
+    width = max(4 * size, max(map(len, titles.values())))
+    lines = ["class  " + "   ".join(f"{titles[name]}, %".ljust(width) for name in matrices)]
+    lines.append("       " + "   ".join("".join(f"{c:4d}" for c in range(size)).ljust(width) for _ in matrices))
+    for row in range(size):
+        cells = ("".join(f"{100 * share:4.0f}" for share in matrix[row]).ljust(width) for matrix in matrices.values())
+        lines.append(f"{row:5d}  " + "   ".join(cells))
+    return "\n".join(line.rstrip() for line in lines)
 
 
 def direction_entropy(a: Any, one_hot: NDArray[np.float64]) -> float:

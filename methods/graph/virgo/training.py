@@ -14,9 +14,10 @@ from torch.nn import functional
 
 from runner.contracts import Method, NodeClassification
 from runner.methods.ops.accuracy import accuracy
+from runner.methods.ops.full_batch import FullBatch
 from runner.methods.ops.graph import Graph
 from runner.methods.ops.sparse import Features, compact
-from runner.types import NonNegativeFloat, PositiveFloat, PositiveInt, Probability
+from runner.types import Probability
 
 if TYPE_CHECKING:
     from runner.run import Run
@@ -49,14 +50,9 @@ class Start:
 
 
 @dataclass(kw_only=True, eq=False)
-class InitialisedBackprop(Method[NodeClassification]):
+class InitialisedBackprop(FullBatch, Method[NodeClassification]):
     """Full-batch Adam on the training nodes' cross-entropy; the state of the best validation accuracy is kept."""
 
-    epochs: PositiveInt
-    lr: PositiveFloat
-    weight_decay: NonNegativeFloat
-    patience: PositiveInt
-    """Epochs without a strictly better validation accuracy after which training ends."""
     started_at: Probability
     """Training accuracy from which training counts as under way."""
 
@@ -65,31 +61,29 @@ class InitialisedBackprop(Method[NodeClassification]):
         self.model: Noted = run.adapt(Noted(run.model(task.num_features, task.num_classes)))
 
     def fit(self, task: NodeClassification, run: Run) -> None:
-        """One full-batch step an epoch, a validation after each."""
+        """One full-batch step an epoch."""
         x, graph = _inputs(task)
         network, start = self.model.network, Start()
-        optimizer = torch.optim.Adam(network.parameters(), lr=self.lr, weight_decay=self.weight_decay, fused=True)
-        run.track(model=network, optimizer=optimizer, start=start)
         train_y, val_y = task.y[task.train], task.y[task.val]
-        for epoch in run.epochs(
-            self.epochs, name="train", monitor="val_acc", mode="max", patience=self.patience, every=1, restore_best=True
-        ):
-            optimizer.zero_grad()
+
+        def loss(epoch: int) -> Tensor:
             logits = network(x, graph)[task.train]
-            loss = functional.cross_entropy(logits, train_y)
-            loss.backward()
             train_acc = accuracy(logits, train_y)  # before the step: of the epoch before
             if not start.epoch and train_acc >= self.started_at:
                 start.epoch = int(epoch)
-            optimizer.step()
-            with torch.no_grad():
-                val_acc = accuracy(network(x, graph)[task.val], val_y)
-            run.log(loss=loss.detach(), train_acc=train_acc, val_acc=val_acc)
+            run.log(train_acc=train_acc)
+            return functional.cross_entropy(logits, train_y)
+
+        def validate() -> dict[str, float | Tensor]:
+            return {"val_acc": accuracy(network(x, graph)[task.val], val_y)}
+
+        self.descend(run, network, loss=loss, validate=validate, monitor="val_acc", start=start)
         self.model.started.fill_(start.epoch)
 
     @torch.no_grad()
     def evaluate(self, task: NodeClassification, run: Run) -> dict[str, float]:
         """``test_acc``, ``val_acc``; ``start_epoch``, at most ``epochs`` + 1: what stands where it never got going."""
+        self.model.eval()
         logits: Tensor = self.model.network(*_inputs(task))
         probability = logits[task.test].softmax(1)
         run.save("predictions", {"index": task.test, "label": task.y[task.test], "probability": probability})
