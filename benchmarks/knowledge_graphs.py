@@ -27,7 +27,7 @@ def messages_against_scatter() -> list[Row]:
     relations = len(task.relations)
     graph = RelationalGraph(with_inverses(task.train, relations), len(task.entities), 2 * relations)
     draw = torch.Generator().manual_seed(0)
-    shapes = [(1, graph.num_nodes, WIDTH), (1, graph.num_relations, WIDTH), (1, WIDTH)]
+    shapes = [(graph.num_nodes, 1, WIDTH), (graph.num_relations, 1, WIDTH), (1, WIDTH)]
     h, w, boundary = (torch.randn(shape, generator=draw).requires_grad_() for shape in shapes)
     source = torch.zeros(1, dtype=torch.int64)
 
