@@ -1,9 +1,9 @@
 """The compiled passes of ``edge_messages``; numba is imported here alone.
 
-A kernel is compiled for its message and statistics as constants; numba keeps it on disk. All passes of a node lie side
-by side, so that an edge is read once for a group of them, and the loops over the group's ``lanes`` (numbers of one node)
-are long enough for vector instructions to pay. Indices are unsigned, which spares a look whether one counts from the
-end.
+A kernel is compiled for its message and statistics as constants; numba keeps it on disk. All passes of a node lie
+side by side, so that an edge is read once for a group of them, and the loops over the group's ``lanes`` (numbers of one
+node) are long enough for vector instructions to pay. Indices are unsigned, which spares a look whether one counts from
+the end.
 """
 
 from __future__ import annotations
