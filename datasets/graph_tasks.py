@@ -11,7 +11,7 @@ from torch import Tensor
 
 from runner import fingerprint
 from runner.contracts import LinkPrediction, NodeClassification
-from runner.datasets.edge_splits import random_links
+from runner.datasets.edge_splits import TEST_SHARE, VAL_SHARE, random_links
 from runner.datasets.node_splits import DRAWN, Split, kfold
 
 
@@ -55,6 +55,8 @@ def graph_task(
     split: str,
     fold: int,
     normalize_features: bool,
+    link_val_share: float = VAL_SHARE,
+    link_test_share: float = TEST_SHARE,
 ) -> NodeClassification | LinkPrediction:
     """The task, with the fingerprint of what came from the file: taken before features are normalised.
 
@@ -70,6 +72,7 @@ def graph_task(
         split: a name of ``node_splits.DRAWN``, anything else for the published one; edges are split at random always.
         fold: which of the five folds, or which of the edge splits.
         normalize_features: divide each row of ``x`` by its sum.
+        link_val_share: of the edges, where links are predicted; likewise ``link_test_share``.
 
     Raises:
         BadInput: there is no such split of this graph.
@@ -83,7 +86,7 @@ def graph_task(
         normalize_rows_(features)
     edges = torch.from_numpy(edge_index)
     if kind == LinkPrediction.__name__:
-        links = random_links(edges, len(y), fold)
+        links = random_links(edges, len(y), fold, link_val_share, link_test_share)
         return LinkPrediction(name=name, fingerprint=content, x=features, **links._asdict())
     chosen = published if published and split not in DRAWN else DRAWN.get(split, kfold)(len(y), fold)
     return NodeClassification(

@@ -5,7 +5,7 @@ Letters: B sources (each a graph pass of its own), N nodes, E edges, R relations
 A node v gathers the multiset M_bv of ``message(h_bx, w_br)`` over its edges (x, r, v) and of its boundary value, which
 is ``boundary[b]`` at the source of pass b, 0 elsewhere. Where numba is installed and the tensors are on the CPU, one
 compiled pass over the edges computes all statistics, and another one all gradients, from messages computed anew: memory
-is O(B N S D). Elsewhere, and as the reference in tests and benchmarks, messages are gathered and scattered: O(B E D).
+is O(N B S D). Elsewhere, and as the reference in tests and benchmarks, messages are gathered and scattered: O(E B D).
 """
 
 from __future__ import annotations
@@ -39,14 +39,14 @@ def gathered(
     message: Message,
     statistics: tuple[Statistic, ...],
 ) -> Tensor:
-    """Statistics of each M_bv, side by side in the given order: [B, N, S D].
+    """Statistics of each M_bv, side by side in the given order: [N, B, S D].
 
     Where several messages are the largest (or smallest), they share its gradient evenly.
 
     Args:
         graph: its edges, E of them.
-        h: states [B, N, D].
-        w: relations [B, R, D], or [1, R, D] for all passes.
+        h: states [N, B, D].
+        w: relations [R, B, D], or [R, 1, D] for all passes.
         source: of each pass [B], int64.
         boundary: [B, D].
         message: transe h + w; distmult h w; rotate: the product of complex numbers, whose real parts are the first
@@ -69,21 +69,20 @@ def gathered_and_scattered(
     statistics: tuple[Statistic, ...],
     weight: Tensor | None = None,
 ) -> Tensor:
-    """The same from messages [B, E, D]; ``weight`` [E] multiplies them."""
-    messages = _MESSAGES[message](h.index_select(1, graph.source), w.index_select(1, graph.relation))
+    """The same from messages [E, B, D]; ``weight`` [E] multiplies them."""
+    messages = _MESSAGES[message](h.index_select(0, graph.source), w.index_select(0, graph.relation))
     if weight is not None:
-        messages = messages * weight.unsqueeze(1)
-    rows = torch.arange(len(h), device=h.device)
-    own = h.new_zeros(h.shape).index_put((rows, source), boundary)
-    total = own.index_add(1, graph.target, messages)
-    count = (graph.in_degree + 1).to(h.dtype).unsqueeze(1)
-    places = graph.target.unsqueeze(1).expand_as(messages)
+        messages = messages * weight.view(-1, 1, 1)
+    own = h.new_zeros(h.shape).index_put((source, torch.arange(len(source), device=h.device)), boundary)
+    total = own.index_add(0, graph.target, messages)
+    count = (graph.in_degree + 1).to(h.dtype).view(-1, 1, 1)
+    places = graph.target.view(-1, 1, 1).expand_as(messages)
     found: dict[str, Tensor] = {"sum": total, "mean": total / count}
     for name, reduce in (("max", "amax"), ("min", "amin")):
         if name in statistics:
-            found[name] = own.scatter_reduce(1, places, messages, reduce)
+            found[name] = own.scatter_reduce(0, places, messages, reduce)
     if "std" in statistics:
-        square = (own * own).index_add(1, graph.target, messages * messages) / count
+        square = (own * own).index_add(0, graph.target, messages * messages) / count
         found["std"] = (square - found["mean"] ** 2).clamp(min=LEAST_VARIANCE).sqrt()
     return torch.cat([found[name] for name in statistics], dim=2)
 
@@ -116,28 +115,29 @@ class _Gathered(torch.autograd.Function):
     ) -> Tensor:
         from runner.methods.ops import edge_kernels
 
-        ctx.kernel = edge_kernels.backward(message, h.shape[2], statistics)
-        kernel = edge_kernels.forward(message, h.shape[2], statistics)
-        h, w, boundary = h.contiguous(), w.contiguous(), boundary.contiguous()
-        out = h.new_empty(*h.shape[:2], len(statistics) * h.shape[2])
-        tensors = (graph.indptr, graph.source, graph.relation, source, h, w, boundary, out)
-        _in_threads(kernel, tensors, len(h))
+        ctx.kernel = edge_kernels.backward(message, statistics)
+        ctx.shared = w.shape[1] < h.shape[1]
+        h, w, boundary = h.contiguous(), w.expand(-1, h.shape[1], -1).contiguous(), boundary.contiguous()
+        out = h.new_empty(*h.shape[:2], len(statistics), h.shape[2])
+        tensors = (graph.indptr, graph.source, graph.relation, source, h.flatten(1), w.flatten(1), boundary, out)
+        _in_threads(edge_kernels.forward(message, statistics), tensors, h.shape[1])
         ctx.save_for_backward(*tensors)
-        return out
+        return out.flatten(2)
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
         tensors = ctx.saved_tensors
-        h, w, boundary = tensors[4:7]
-        d_h, d_boundary = torch.zeros_like(h), torch.zeros_like(boundary)
-        d_w = w.new_zeros(len(h), *w.shape[1:])  # of each pass, lest two threads write to one place
-        _in_threads(ctx.kernel, (*tensors, gradient.contiguous(), d_h, d_w, d_boundary), len(h))
-        return d_h, d_w if len(w) == len(h) else d_w.sum(0, keepdim=True), d_boundary, None, None, None, None
+        h, w, boundary, out = tensors[4:]
+        d_h, d_w, d_boundary = torch.zeros_like(h), torch.zeros_like(w), torch.zeros_like(boundary)
+        passes = (len(boundary), boundary.shape[1])
+        _in_threads(ctx.kernel, (*tensors, gradient.contiguous().view_as(out), d_h, d_w, d_boundary), passes[0])
+        d_w = d_w.unflatten(1, passes)
+        return d_h.unflatten(1, passes), d_w.sum(1, keepdim=True) if ctx.shared else d_w, d_boundary, *[None] * 4
 
 
 def _in_threads(kernel: Callable[..., None], tensors: tuple[Tensor, ...], passes: int) -> None:
-    """Each thread has passes of its own: the result does not hang on their number."""
+    """Each thread has passes of its own: the result does not hang on the number of threads."""
     arrays = [tensor.detach().numpy() for tensor in tensors]
     arrays = [array.view(np.uint64) if array.dtype == np.int64 else array for array in arrays]
     threads = min(torch.get_num_threads(), passes)

@@ -20,6 +20,7 @@ from runner.datasets.own import PyG
 from runner.datasets.tu_graphs import TUGraphs
 
 CHOICES: dict[str, Any] = {"fold": 0, "normalize_features": True}
+LINKS = {"link_val_share": 0.16, "link_test_share": 0.2}
 
 
 @pytest.fixture(scope="module")
@@ -40,7 +41,7 @@ def assert_same(task: NodeClassification, theirs: Any) -> None:
 
 @pytest.mark.parametrize("name", ["Cora", "CiteSeer", "PubMed"])
 def test_planetoid(root: Path, name: str) -> None:
-    task = Planetoid(name=name, split="public", **CHOICES).load("NodeClassification")  # type: ignore[arg-type]
+    task = Planetoid(name=name, split="public", **CHOICES, **LINKS).load("NodeClassification")  # type: ignore[arg-type]
     theirs = pyg.Planetoid(str(root / "Planetoid"), name)[0]
     assert_same(task, theirs)
     for part, index in task.splits().items():
@@ -62,7 +63,7 @@ def test_npz(root: Path, name: str, family: str, graph: str) -> None:
 
 
 def test_dataset_pyg_loads_it_too(root: Path) -> None:
-    ours = Planetoid(name="Cora", split="public", **CHOICES).load("NodeClassification")
+    ours = Planetoid(name="Cora", split="public", **CHOICES, **LINKS).load("NodeClassification")
     theirs = PyG(
         class_name="Planetoid",
         root=str(root / "Planetoid"),

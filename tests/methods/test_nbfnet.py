@@ -120,16 +120,16 @@ def test_linear_messages_sum_all_walks(seed: int, steps: int) -> None:
     draw = torch.Generator().manual_seed(seed)
     w, q = (torch.randn(rows, 2, generator=draw, dtype=torch.float64) for rows in (3, 1))
     source = torch.tensor([0])
-    h = torch.zeros(1, 5, 2, dtype=torch.float64).index_put((torch.tensor([0]), source), q)
+    h = torch.zeros(5, 1, 2, dtype=torch.float64).index_put((source, torch.tensor([0])), q)
     for _ in range(steps):
-        h = gathered_and_scattered(graph, h, w.unsqueeze(0), source, q, "distmult", ("sum",))
+        h = gathered_and_scattered(graph, h, w.unsqueeze(1), source, q, "distmult", ("sum",))
     expected = torch.zeros(5, 2, dtype=torch.float64)
     walks = [(0, q[0])]
     for _ in range(steps + 1):
         for node, value in walks:
             expected[node] += value
         walks = [(int(t), value * w[r]) for node, value in walks for s, r, t in triples.tolist() if s == node]
-    torch.testing.assert_close(h[0], expected, rtol=1e-9, atol=1e-9)
+    torch.testing.assert_close(h[:, 0], expected, rtol=1e-9, atol=1e-9)
 
 
 def test_the_boundary_is_added_in_every_layer() -> None:
@@ -138,12 +138,12 @@ def test_the_boundary_is_added_in_every_layer() -> None:
     layer = BellmanFordLayer(8, 1, "distmult", "sum", dependent=False)
     seen = []
     layer.transform = lambda h, aggregate, scale: seen.append(aggregate) or h  # type: ignore[method-assign, func-returns-value]
-    h, query = torch.randn(1, 4, 8), torch.randn(1, 8)
+    h, query = torch.randn(4, 1, 8), torch.randn(1, 8)
     for _ in range(3):
         h = layer(h, torch.tensor([2]), query, graph, torch.ones(4))
     for aggregate in seen:
-        assert torch.equal(aggregate[0, 2], query[0])
-        assert not aggregate[0, [0, 1, 3]].any()
+        assert torch.equal(aggregate[2], query)
+        assert not aggregate[[0, 1, 3]].any()
 
 
 @pytest.mark.parametrize("aggregate", ["sum", "mean", "max", "min"])
@@ -152,12 +152,12 @@ def test_only_nodes_downstream_change_and_the_others_are_alike(aggregate: str) -
     graph = RelationalGraph(torch.tensor([[0, 0, 1], [1, 0, 2], [3, 0, 4], [5, 0, 4]]), 6, 1)
     model = network(1, aggregate, layers=2)
     zero = torch.zeros(1, dtype=torch.int64)
-    h = model(torch.tensor([1]), zero, graph)[0][0]
+    h = model(torch.tensor([1]), zero, graph)[0][:, 0]
     torch.testing.assert_close(h[0], h[3], rtol=0, atol=0)
     torch.testing.assert_close(h[0], h[5], rtol=0, atol=0)
     assert not torch.allclose(h[2], h[0])
     if aggregate in ("sum", "mean"):  # nothing reaches 0 or 3, and from either nothing reaches the other
-        other = model(torch.tensor([0]), zero, graph)[0][0]
+        other = model(torch.tensor([0]), zero, graph)[0][:, 0]
         assert torch.equal(other[3], h[3])
         assert not torch.allclose(other[1], other[4])
 
@@ -181,9 +181,9 @@ def test_scaling_after_the_product_is_the_map_of_all_twelve_widths(double: None)
     assert layer.linear.in_features == 13 * 8
     graph = RelationalGraph(random_triples(2, 7, 20, 2), 7, 2)
     scale = degree_scale(graph, torch.float64)
-    h, aggregate = torch.randn(2, 7, 8), torch.randn(2, 7, 32)
+    h, aggregate = torch.randn(7, 2, 8), torch.randn(7, 2, 32)
     scalers = torch.stack([torch.ones(7), scale, 1 / scale.clamp(min=0.01)], dim=1)
-    twelve = (aggregate.unsqueeze(3) * scalers.unsqueeze(1)).flatten(2)
+    twelve = (aggregate.unsqueeze(3) * scalers.view(7, 1, 1, 3)).flatten(2)
     assert twelve.shape[2] == 12 * 8
     torch.testing.assert_close(layer.transform(h, aggregate, scale), layer.linear(torch.cat([h, twelve], dim=2)))
 

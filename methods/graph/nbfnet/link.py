@@ -104,12 +104,12 @@ class NBFNetLink(Method[LinkPrediction]):
         """Logits [P] of pairs [2, P]; a pass for each of the U nodes in them."""
         nodes, place = pairs.unique(return_inverse=True)
         h, query = self.model(nodes, torch.zeros_like(nodes), graph)
-        return self._of_states(h[place[0], pairs[1]], h[place[1], pairs[0]], query[0])
+        return self._of_states(h[pairs[1], place[0]], h[pairs[0], place[1]], query[0])
 
     def _of_states(self, forward: Tensor, backward: Tensor, query: Tensor) -> Tensor:
         """Logits [P] of h_u(v) and h_v(u) [P, D]: the mean of f is taken before the MLP."""
         states = (forward + backward) / 2
-        return self.model.score(self.model.features(states.unsqueeze(0), query.unsqueeze(0))).squeeze(0)
+        return self.model.score(self.model.features(states.unsqueeze(1), query.unsqueeze(0))).squeeze(0)
 
     @torch.no_grad()
     def _scores_of(self, task: LinkPrediction, split: LinkSplit) -> Tensor:
@@ -123,7 +123,7 @@ class NBFNetLink(Method[LinkPrediction]):
             part = nodes[first : first + 2 * self.batch_size]
             h, query = self.model(part, torch.zeros_like(part), graph)
             here = ((place >= first) & (place < first + len(part))).nonzero().squeeze(1)
-            states[here] = h[place[here] - first, target[here]]
+            states[here] = h[target[here], place[here] - first]
         return self._of_states(*states.chunk(2), query[0])
 
     def evaluate(self, task: LinkPrediction, run: Run) -> dict[str, float]:

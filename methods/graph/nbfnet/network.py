@@ -47,12 +47,12 @@ class BellmanFordLayer(nn.Module):
         self.norm = nn.LayerNorm(width)
 
     def relation_vectors(self, query: Tensor) -> Tensor:
-        """w_q [B, R, D] for queries [B, D]; [1, R, D] where they don't depend on it."""
+        """w_q [R, B, D] for queries [B, D]; [R, 1, D] where they don't depend on it."""
         if self.dependent:
-            vectors: Tensor = self.relations(query).unflatten(1, (self.num_relations, -1))
+            vectors: Tensor = self.relations(query).unflatten(1, (self.num_relations, -1)).transpose(0, 1)
             return vectors
         assert isinstance(self.relations, nn.Embedding)
-        return self.relations.weight.unsqueeze(0)
+        return self.relations.weight.unsqueeze(1)
 
     def forward(
         self,
@@ -63,14 +63,14 @@ class BellmanFordLayer(nn.Module):
         scale: Tensor,
         weight: Tensor | None = None,
     ) -> Tensor:
-        """[B, N, D] -> [B, N, D]; edges are multiplied by ``weight`` [E], one number each, if it is given."""
+        """[N, B, D] -> [N, B, D]; edges are multiplied by ``weight`` [E], one number each, if it is given."""
         inputs = (graph, h, self.relation_vectors(query), source, query, self.message, self.statistics)
         aggregate = gathered(*inputs) if weight is None else gathered_and_scattered(*inputs, weight)
         update = self.norm(self.transform(h, aggregate, scale)).relu()
         return update + h
 
     def transform(self, h: Tensor, aggregate: Tensor, scale: Tensor) -> Tensor:
-        """Linear([h, a]) [B, N, D], for ``aggregate`` [B, N, S D] before it is scaled by ``scale`` [N].
+        """Linear([h, a]) [N, B, D], for ``aggregate`` [N, B, S D] before it is scaled by ``scale`` [N].
 
         The columns of pna's weight are (statistic, place, scaler). Scaling after the product spares a tensor of 12 D.
         """
@@ -80,7 +80,7 @@ class BellmanFordLayer(nn.Module):
         if self.scalers == 1:
             return out + nn.functional.linear(aggregate, theirs)
         of_one, of_scale, of_inverse = theirs.unflatten(1, (-1, self.scalers)).unbind(2)
-        scale = scale.unsqueeze(1)
+        scale = scale.view(-1, 1, 1)
         out = out + nn.functional.linear(aggregate, of_one)
         out = torch.addcmul(out, scale, nn.functional.linear(aggregate, of_scale))
         return torch.addcmul(out, 1 / scale.clamp(min=1e-2), nn.functional.linear(aggregate, of_inverse))
@@ -109,13 +109,13 @@ class NBFNet(nn.Module):
     def forward(
         self, source: Tensor, relation: Tensor, graph: RelationalGraph, weights: list[Tensor] | None = None
     ) -> tuple[Tensor, Tensor]:
-        """h^L [B, N, D] and q [B, D], for sources [B] and the relations asked [B].
+        """h^L [N, B, D] and q [B, D], for sources [B] and the relations asked [B].
 
         ``weights`` [E] of the edges, a tensor for each layer, are for interpretation.
         """
         query = self.query(relation)
         passes = torch.arange(len(source), device=source.device)
-        h = query.new_zeros(len(source), graph.num_nodes, query.shape[1]).index_put((passes, source), query)
+        h = query.new_zeros(graph.num_nodes, len(source), query.shape[1]).index_put((source, passes), query)
         scale = degree_scale(graph, h.dtype)
         for number, layer in enumerate(self.layers):
             h = layer(h, source, query, graph, scale, weights[number] if weights else None)
@@ -123,6 +123,7 @@ class NBFNet(nn.Module):
 
     def features(self, h: Tensor, query: Tensor, candidates: Tensor | None = None) -> Tensor:
         """[h_v, q] of the candidates [B, C], or of all nodes: [B, C or N, 2 D]."""
+        h = h.transpose(0, 1)
         if candidates is not None:
             h = h.gather(1, candidates.unsqueeze(2).expand(-1, -1, h.shape[2]))
         return torch.cat([h, query.unsqueeze(1).expand(-1, h.shape[1], -1)], dim=2)
