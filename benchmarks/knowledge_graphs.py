@@ -112,7 +112,8 @@ class Scattered(nn.Module):
         layer = self.layer
         w = layer.relation_vectors(query)
         aggregate = gathered_and_scattered(graph, h, w, source, query, layer.message, layer.statistics)
-        return layer.norm(layer.transform(h, aggregate, scale)).relu() + h  # type: ignore[no-any-return]
+        out: Tensor = layer.norm(layer.transform(h, aggregate, scale)).relu() + h
+        return out
 
 
 class Public(MessagePassing):
@@ -135,7 +136,8 @@ class Public(MessagePassing):
         scale = scale.view(-1, 1, 1, 1)
         scaled = torch.cat([found.unsqueeze(3) * by for by in (1, scale, 1 / scale.clamp(min=0.01))], dim=3)
         layer = self.layer
-        return layer.norm(layer.linear(torch.cat([h, scaled.flatten(2)], dim=2))).relu() + h  # type: ignore[no-any-return]
+        updated: Tensor = layer.norm(layer.linear(torch.cat([h, scaled.flatten(2)], dim=2))).relu() + h
+        return updated
 
     def message(self, h_j: Tensor, w: Tensor, relation: Tensor) -> Tensor:
         """[E, B, D]."""
@@ -144,7 +146,8 @@ class Public(MessagePassing):
     def aggregate(self, inputs: Tensor, index: Tensor, own: Tensor) -> Tensor:
         """The boundary is one message more."""
         nodes = torch.arange(len(own))
-        return self.aggr_module(torch.cat([inputs, own]), torch.cat([index, nodes]), dim=0)  # type: ignore[no-any-return]
+        found: Tensor = self.aggr_module(torch.cat([inputs, own]), torch.cat([index, nodes]), dim=0)
+        return found
 
 
 def _fb15k237() -> tuple[KnowledgeGraphCompletion, RelationalGraph]:

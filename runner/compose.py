@@ -135,14 +135,19 @@ class SweepComposer:
         return not isinstance(override.value(), dict) and self._loader.repository.group_exists(key)
 
     def _base(self, groups: tuple[str, ...]) -> tuple[DictConfig, dict[str, str]]:
-        """Of these choices; of those that differ in the dataset alone Hydra composes the first."""
+        if groups not in self._bases:
+            self._bases[groups] = self._new_base(groups)
+        return self._bases[groups]
+
+    def _new_base(self, groups: tuple[str, ...]) -> tuple[DictConfig, dict[str, str]]:
+        """Of choices that differ in the dataset alone Hydra composes the first."""
         place = self._dataset_of_its_own(groups)
         if place is None:
             return self._composed(groups)
-        key, name = groups[:place] + groups[place + 1 :], str(self._parse(groups[place]).value())
-        if key not in self._by_dataset:
-            self._by_dataset[key] = self._composed(groups)
-        config, choices = self._by_dataset[key]
+        others, name = groups[:place] + groups[place + 1 :], str(self._parse(groups[place]).value())
+        if others not in self._by_dataset:
+            self._by_dataset[others] = self._composed(groups)
+        config, choices = self._by_dataset[others]
         if choices["dataset"] == name:
             return config, choices
         config = copy.deepcopy(config)
@@ -163,14 +168,12 @@ class SweepComposer:
         return places[0]
 
     def _composed(self, groups: tuple[str, ...]) -> tuple[DictConfig, dict[str, str]]:
-        if groups not in self._bases:
-            config = hydra().compose_config(CONFIG_NAME, list(groups), RunMode.RUN, with_log_configuration=False)
-            choices = chosen(config)
-            OmegaConf.set_struct(config, False)
-            config.pop("hydra")
-            OmegaConf.set_struct(config, True)
-            self._bases[groups] = config, choices
-        return self._bases[groups]
+        config = hydra().compose_config(CONFIG_NAME, list(groups), RunMode.RUN, with_log_configuration=False)
+        choices = chosen(config)
+        OmegaConf.set_struct(config, False)
+        config.pop("hydra")
+        OmegaConf.set_struct(config, True)
+        return config, choices
 
 
 def bad_input(error: Exception, overrides: Iterable[str]) -> BadInput:

@@ -14,10 +14,11 @@ from torch.nn import functional
 
 from runner.contracts import LinkPrediction, LinkSplit, Method
 from runner.methods.graph.nbfnet.link import PairsWithoutEdge
+from runner.methods.ops.full_batch import FullBatch
 from runner.methods.ops.graph import Graph
 from runner.methods.ops.link_scores import average_precision, inner_products, roc_auc
 from runner.methods.ops.sparse import Features, compact
-from runner.types import PositiveFloat, PositiveInt
+from runner.types import PositiveInt
 
 if TYPE_CHECKING:
     from runner.run import Run
@@ -40,20 +41,17 @@ class Encoder(nn.Module):
 
 
 @dataclass(kw_only=True, eq=False)
-class GraphAutoencoder(Method[LinkPrediction]):
+class GraphAutoencoder(FullBatch, Method[LinkPrediction]):
     """PyTorch Geometric's GAE or VGAE: full-batch Adam on the cross-entropy of sigmoid(z_i . z_j), z a node's code.
 
     The loss is the mean over training pairs plus that over as many pairs without an edge, drawn anew in each epoch. The
-    variational form adds KL(q(z) || N(0, 1)) / N; a test takes the mean of q. Unlike NBFNet it reads nodes' features.
+    variational form adds 1/N of the mean of KL(q(z) || N(0, 1)) over nodes; a test takes the mean of q. Unlike NBFNet
+    it reads nodes' features.
     """
 
     variational: bool
     code: PositiveInt
     """Z."""
-    epochs: PositiveInt
-    lr: PositiveFloat
-    validate_every: PositiveInt
-    """Epochs from one validation to the next; the state of the best is kept."""
 
     def build(self, task: LinkPrediction, run: Run) -> None:
         """Blocks of ``model=…``; the hidden ones are shared."""
@@ -70,22 +68,20 @@ class GraphAutoencoder(Method[LinkPrediction]):
         model: Any = self.model
         x, graph = _inputs(task, "train")
         absent = PairsWithoutEdge(task.message_edges("train"), task.num_nodes)
-        optimizer = torch.optim.Adam(model.parameters(), lr=self.lr, fused=True)
-        run.track(model=model, optimizer=optimizer)
-        for epoch in run.epochs(self.epochs, monitor="val_auc", every=self.validate_every, restore_best=True):
-            model.train()
-            optimizer.zero_grad()
-            pairs = torch.cat([task.train_pos, absent.draw(task.train_pos.shape[1], run.generator)], dim=1)
-            labels = (torch.arange(pairs.shape[1], device=run.device) < task.train_pos.shape[1]).to(task.x.dtype)
-            logits = inner_products(model.encode(x, graph), pairs)
-            loss = 2 * functional.binary_cross_entropy_with_logits(logits, labels)
-            if self.variational:
-                loss = loss + model.kl_loss() / task.num_nodes
-            loss.backward()
-            optimizer.step()
-            run.log(loss=loss.detach())
-            if epoch.validates:
-                run.log(val_auc=roc_auc(self._scores(task, "val"), task.labels("val")))
+        count = task.train_pos.shape[1]
+        labels = (torch.arange(2 * count, device=run.device) < count).to(task.x.dtype)
+
+        def loss(epoch: int) -> Tensor:
+            pairs = torch.cat([task.train_pos, absent.draw(count, run.generator)], dim=1)
+            found = 2 * functional.binary_cross_entropy_with_logits(
+                inner_products(model.encode(x, graph), pairs), labels
+            )
+            return found + model.kl_loss() / task.num_nodes if self.variational else found
+
+        def validate() -> dict[str, float | Tensor]:
+            return {"val_auc": roc_auc(self._scores(task, "val"), task.labels("val"))}
+
+        self.descend(run, model, loss=loss, validate=validate, monitor="val_auc")
 
     @torch.no_grad()
     def _scores(self, task: LinkPrediction, split: LinkSplit) -> Tensor:
