@@ -156,7 +156,7 @@ def test_attempts_that_wait_and_those_that_cannot_be_read(cli: Cli, tmp_path: Pa
 
 
 def test_a_wrong_clock(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(doctor.time, "gmtime", lambda: time.struct_time((1970, 1, 1, 0, 0, 0, 3, 1, 0)))
+    monkeypatch.setattr(doctor.time, "gmtime", lambda *_: time.struct_time((1970, 1, 1, 0, 0, 0, 3, 1, 0)))
     assert "set the clock" in the_wrong_one(cli)
 
 
