@@ -78,7 +78,7 @@ def epoch_against_scatter() -> list[Row]:
     ways: dict[str, Callable[[BellmanFordLayer], nn.Module]] = {
         "ours": lambda layer: layer,
         "gather and scatter": Scattered,
-        "PyG's MessagePassing": Public,
+        "PyG's layers": Public,
     }
     found: dict[str, Tensor] = {}
     held = {name: _most_bytes(lambda: found.setdefault(name, step(way, 1))) / 1e9 for name, way in ways.items()}  # noqa: B023
@@ -89,10 +89,10 @@ def epoch_against_scatter() -> list[Row]:
     hours = len(task.train) / 3600
     rows = []
     for name in list(ways)[1:]:
-        what, reference = f"NBFNet's training step on FB15k-237 against {name}", times[name] * hours
+        what, reference = f"NBFNet's step, FB15k-237, against {name}", times[name] * hours
         rows += [
-            Row(f"{what}: an epoch by single questions", times["ours"] * hours, "h", reference, 1 / 3),
-            Row(f"{what}: an epoch by ours of 8", of_eight * hours, "h", reference, 1 / 3),
+            Row(f"{what}: an epoch, one question a step", times["ours"] * hours, "h", reference, 1 / 3),
+            Row(f"{what}: an epoch, ours 8 a step", of_eight * hours, "h", reference, 1 / 3),
             Row(f"{what}: most held at once", held["ours"], "GB", held[name], 1 / 5),
         ]
     return rows

@@ -56,6 +56,9 @@ BLOCKS: dict[str, Callable[[], str]] = {
     "methods/learning_rules/noprop/README.md": lambda: section("noprop", "Claims", "Test accuracy", "What becomes"),
     "methods/hardware/crossbar/README.md": lambda: section("synapse-adaptive-rule", "Claims", "Test accuracy"),
     "methods/hardware/pulp/README.md": lambda: section("fp16-mcu-odl", "Claims", "A step of", "One epoch"),
+    "methods/graph/directed/README.md": lambda: section(
+        "directed-gnn-survey", "Claims", "Directed block models", "Pairs of papers"
+    ),
     "methods/graph/nbfnet/README.md": lambda: section("nbfnet", "Claims", "GraIL"),
     "methods/graph/virgo/README.md": lambda: section("virgo", "Claims", "Node"),
     "methods/graph/practical_attack/README.md": lambda: section(
