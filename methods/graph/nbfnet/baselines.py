@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import torch
 from torch import Tensor, nn
 
-from runner.contracts import KnowledgeGraphCompletion, Method
+from runner.contracts import KnowledgeGraphCompletion, LinkSplit, Method
 from runner.errors import BadInput
 from runner.methods.ops.ranking import ranked
 from runner.methods.ops.relational import with_inverses
@@ -34,6 +34,9 @@ class Embedding(Method[KnowledgeGraphCompletion]):
     batch_size: PositiveInt
     lr: PositiveFloat
     margin: PositiveFloat
+    """By which a triple shall score above a false one; the loss of distmult and transe, and an offset in rotate's."""
+    validate_every: PositiveInt
+    """Epochs from one validation to the next; the state of the best validation MRR stays."""
 
     def build(self, task: KnowledgeGraphCompletion, run: Run) -> None:
         """Refuse a test about other entities: they have no vectors."""
@@ -45,11 +48,11 @@ class Embedding(Method[KnowledgeGraphCompletion]):
         self.model = run.adapt(kind(len(task.entities), len(task.relations), self.width, margin=self.margin))
 
     def fit(self, task: KnowledgeGraphCompletion, run: Run) -> None:
-        """The state of the last epoch stays."""
+        """The state of the best validation MRR stays."""
         model: Any = self.model
         optimizer = torch.optim.Adam(model.parameters(), lr=self.lr, fused=True)
         run.track(model=model, optimizer=optimizer)
-        for _ in run.epochs(self.epochs, restore_best=False):
+        for epoch in run.epochs(self.epochs, monitor="val_mrr", every=self.validate_every, restore_best=True):
             losses = []
             for index in torch.randperm(len(task.train), generator=run.generator).to(run.device).split(self.batch_size):
                 optimizer.zero_grad()
@@ -58,10 +61,16 @@ class Embedding(Method[KnowledgeGraphCompletion]):
                 optimizer.step()
                 losses.append(loss.detach())
             run.log(loss=torch.stack(losses).mean())
+            if epoch.validates:
+                run.log(**self._ranked(task, "val"))
 
     def evaluate(self, task: KnowledgeGraphCompletion, run: Run) -> dict[str, float]:
         """Filtered ranks, as of ``nbfnet``; an inverse question is that for the head."""
-        return ranked(task, "test", lambda entity, relation: self._scores(task, entity, relation), 16)
+        return self._ranked(task, "test")
+
+    @torch.no_grad()
+    def _ranked(self, task: KnowledgeGraphCompletion, split: LinkSplit) -> dict[str, float]:
+        return ranked(task, split, lambda entity, relation: self._scores(task, entity, relation), 16)
 
     def _scores(self, task: KnowledgeGraphCompletion, entity: Tensor, relation: Tensor) -> Tensor:
         """[B, N]."""

@@ -29,8 +29,11 @@ def questions(triples: Tensor, num_relations: int) -> Tensor:
     return torch.cat([triples[:half], inverted(triples[half:], num_relations)])
 
 
+EdgeDropout = Literal["none", "asked", "one_hop"]
+
+
 def with_edges_dropped(
-    graph: RelationalGraph, asked: Tensor, candidates: Tensor, num_relations: int, *, one_hop: bool
+    graph: RelationalGraph, asked: Tensor, candidates: Tensor, num_relations: int, which: EdgeDropout
 ) -> RelationalGraph:
     """The graph without what would give the batch's answers away; ``graph`` stays as it is.
 
@@ -39,10 +42,12 @@ def with_edges_dropped(
         asked: (source, relation, answer) [B, 3].
         candidates: the answer and the negatives of each row [B, 1 + n].
         num_relations: R.
-        one_hop: drop all edges between a source and its candidates, either way; else the asked triples and their
-            inverses.
+        which: "asked": the asked triples and their inverses; "one_hop": all edges between a source and its candidates,
+            either way; "none": nothing, and the answers are there to be read.
     """
-    if not one_hop:
+    if which == "none":
+        return graph
+    if which == "asked":
         return graph.without(graph.places_of(with_inverses(asked, num_relations)))
     source, target = asked[:, :1].expand_as(candidates).flatten(), candidates.flatten()
     return graph.without(torch.cat([graph.places_between(source, target), graph.places_between(target, source)]))
@@ -63,8 +68,9 @@ class NBFNetCompletion(Method[KnowledgeGraphCompletion]):
     """pna: mean, max, min and std, each scaled by 1, s and 1 / s, s the logarithm of a node's degree."""
     relations: Literal["dependent", "independent"]
     """An edge's vector is a map of the query, or one of its relation in each layer."""
-    remove_one_hop: bool
-    """Edge dropout takes all edges between source and candidates, not only the asked triples."""
+    edge_dropout: Literal["none", "asked", "one_hop"]
+    """What leaves the graph before a batch's messages: the asked triples, or all edges between source and candidates.
+    ``none`` is there to show what comes of it."""
     negatives: PositiveInt
     temperature: NonNegativeFloat
     """Of the negatives' self-adversarial weights; 0: even weights."""
@@ -128,7 +134,7 @@ class NBFNetCompletion(Method[KnowledgeGraphCompletion]):
         others = known.draw_others(asked[:, 0], asked[:, 1], self.negatives, run.generator)
         candidates = torch.cat([asked[:, 2:], others], dim=1)
         num_relations = graph.num_relations // 2
-        seen = with_edges_dropped(graph, asked, candidates, num_relations, one_hop=self.remove_one_hop)
+        seen = with_edges_dropped(graph, asked, candidates, num_relations, self.edge_dropout)
         h, query = self.model(asked[:, 0], asked[:, 1], seen)
         return weighted_loss(self.model.score(self.model.features(h, query, candidates)), self.temperature)
 
