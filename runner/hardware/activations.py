@@ -26,13 +26,30 @@ def storage_bytes(tensor: torch.Tensor) -> int:
     return tensor.untyped_storage().nbytes()
 
 
+class _Step:
+    """Storages that one step saved. A reference to a dead one pins its place in memory, so these are not kept."""
+
+    def __init__(self) -> None:
+        self.alive: dict[int, tuple[StorageWeakRef, int]] = {}
+        self.gone = 0
+        """Bytes of those that died."""
+
+    def bury(self, parameters: set[int]) -> None:
+        """Count the dead; their places, which others may take, are no longer ``parameters``."""
+        for key, (reference, size) in list(self.alive.items()):
+            if reference.expired():  # type: ignore[no-untyped-call]
+                self.gone += size
+                del self.alive[key]
+                parameters.discard(key)
+
+
 class SavedActivations:
     """Context manager around the measured epoch; ``settle`` after it and after each later one."""
 
     def __init__(self, size: Callable[[torch.Tensor], int] = storage_bytes) -> None:
         """``size``: bytes that the target would hold for all of a tensor's storage."""
         self._size = size
-        self._steps: list[dict[int, tuple[StorageWeakRef, int]]] = [{}]
+        self._steps: list[_Step] = [_Step()]
         self._parameters: set[int] = set()
         self._hooks = torch.autograd.graph.saved_tensors_hooks(self._saved, lambda tensor: tensor)
         self._waited = 0
@@ -44,7 +61,7 @@ class SavedActivations:
     def __enter__(self) -> Self:
         """Begin to listen."""
         self._hooks.__enter__()
-        self._stepping = register_optimizer_step_post_hook(lambda *_: self._steps.append({}))
+        self._stepping = register_optimizer_step_post_hook(lambda *_: self._next_step())
         return self
 
     def __exit__(
@@ -59,16 +76,16 @@ class SavedActivations:
         if epoch <= EPOCHS_TO_SETTLE:
             return False
         for step in self._steps:
-            gone = [reference.expired() for reference, _ in step.values()]  # type: ignore[no-untyped-call]
-            activations = sum(size for (_, size), lost in zip(step.values(), gone, strict=True) if lost)
-            fixed = sum(
-                size
-                for (key, (_, size)), lost in zip(step.items(), gone, strict=True)
-                if not lost and key not in self._parameters
-            )
-            self.bytes, self.fixed_bytes = max(self.bytes, activations), max(self.fixed_bytes, fixed)
+            step.bury(self._parameters)
+            fixed = sum(size for key, (_, size) in step.alive.items() if key not in self._parameters)
+            self.bytes, self.fixed_bytes = max(self.bytes, step.gone), max(self.fixed_bytes, fixed)
         self._steps.clear()
         return True
+
+    def _next_step(self) -> None:
+        for step in self._steps[-2:]:  # what a step leaves in variables goes in the next one
+            step.bury(self._parameters)
+        self._steps.append(_Step())
 
     def _saved(self, tensor: torch.Tensor) -> torch.Tensor:
         if tensor.layout is torch.strided:
@@ -81,7 +98,7 @@ class SavedActivations:
     def _note(self, tensor: torch.Tensor, parameter: bool) -> None:
         storage = tensor.untyped_storage()
         reference = StorageWeakRef(storage)  # type: ignore[no-untyped-call]
-        self._steps[-1].setdefault(reference.cdata, (reference, self._size(tensor)))
+        self._steps[-1].alive.setdefault(reference.cdata, (reference, self._size(tensor)))
         if parameter or (tensor.is_leaf and tensor.requires_grad):
             self._parameters.add(reference.cdata)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from runner.hardware.activations import LiveBytes
+from runner.hardware.activations import LiveBytes, SavedActivations
 
 SIZE = 100
 BYTES = 4 * SIZE
@@ -65,3 +65,18 @@ def test_bytes_are_those_of_the_target() -> None:
         kept = x * 2
     assert live.most() == 2 * SIZE
     assert kept.numel() == SIZE
+
+
+def test_the_dead_of_a_step_are_counted_and_let_go() -> None:
+    x, layer = torch.randn(64, 16), torch.nn.Linear(16, 32)
+    optimizer = torch.optim.SGD(layer.parameters(), lr=0.1)
+    with SavedActivations() as saved:
+        for _ in range(5):
+            optimizer.zero_grad()
+            layer(x).tanh().sum().backward()
+            optimizer.step()
+    kept = [reference for step in saved._steps for reference, _ in step.alive.values()]
+    assert not any(reference.expired() for reference in kept), "a reference to a dead storage pins its place in memory"
+    assert saved.settle(3)
+    assert saved.bytes == 64 * 32 * 4  # what tanh gave
+    assert saved.fixed_bytes == 64 * 16 * 4  # the input
