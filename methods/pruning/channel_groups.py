@@ -6,6 +6,7 @@ group norm, over all weights of a channel at once.
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Mapping
 from dataclasses import dataclass
 from types import ModuleType
@@ -176,10 +177,21 @@ class ChannelGroups:
         gone = set(channels)
         self.kept[group] = [old for place, old in enumerate(self.kept[group]) if place not in gone]
 
-    def costs(self) -> tuple[float, int]:
-        """Multiply-adds of one sample, as torch-pruning counts them, and parameters."""
-        macs, parameters = self.library.utils.count_ops_and_params(self.network, self.sample)
-        return float(macs), int(parameters)
+
+
+def costs(network: nn.Module, sample: Tensor) -> tuple[float, int]:
+    """Multiply-adds of one sample [1, …], as torch-pruning counts them (batch norm and ReLU too), and parameters."""
+    training = network.training
+    macs, parameters = torch_pruning().utils.count_ops_and_params(network, sample)
+    network.train(training)
+    return float(macs), int(parameters)
+
+
+def spread(network: nn.Module, sample: Tensor) -> float:
+    """Standard deviation over mean of a group's norms I [channels], mean of all groups: what a criterion goes by."""
+    importances = ChannelGroups(copy.deepcopy(network), sample).importances(GROUP_L2)
+    norms = [importance.sqrt() for importance in importances]
+    return float(torch.stack([norm.std() / norm.mean() for norm in norms]).mean())
 
 
 def coefficients(norms: Tensor, alpha: float) -> Tensor:
@@ -197,4 +209,5 @@ def _group(group: object, names: Mapping[nn.Module, str]) -> Group:
         if module in names and getattr(module, "weight", None) is not None:
             axis = 1 if dependency.handler.__name__ == "prune_in_channels" else 0
             members.append(Member(f"{names[module]}.weight", axis))
-    return Group(members[0].name.removesuffix(".weight"), tuple(members))
+    root, *others = members
+    return Group(root.name.removesuffix(".weight"), (root, *sorted(others, key=lambda member: (member.name, member.axis))))

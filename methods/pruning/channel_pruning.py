@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from runner.errors import BadInput
-from runner.methods.pruning.channel_groups import ChannelGroups, Criterion
+from runner.methods.pruning.channel_groups import ChannelGroups, Criterion, costs
 
 
 @dataclass(frozen=True)
@@ -43,9 +43,9 @@ class Schedule:
         groups = ChannelGroups(copy.deepcopy(network), sample)
         sizes = groups.sizes
         at_once = 1 if self.steps is None else max(1, round(sum(sizes) / self.steps))
-        before, _ = groups.costs()
+        before, _ = costs(groups.network, sample)
         for speedup in speedups:
-            while before / groups.costs()[0] < speedup:
+            while before / costs(groups.network, sample)[0] < speedup:
                 if not self._step(groups, at_once, draw):
                     raise BadInput(f"a speed-up of {speedup:g} would empty a layer of this network")
             yield mask(groups.kept, sizes)
