@@ -13,11 +13,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from runner import fingerprint
 from runner.contracts import ImageClassification
 from runner.datasets import array_files, sources
 from runner.datasets.archives import TooLongError, members
 from runner.datasets.image_tasks import Images, Labelled, proportional
 from runner.errors import BadInput, CorruptData
+from runner.types import PositiveInt
 
 ARRAYS = ("x_train", "y_train", "x_test", "y_test")
 
@@ -147,12 +149,20 @@ def _cifar10_batch(path: Path, name: str) -> NDArray[np.uint8]:
     return np.frombuffer(content, np.uint8).reshape(10_000, -1)
 
 
+USUAL_TEST_IMAGES = 397
+"""Of digits; its fingerprint is of this split, whichever is asked for."""
+
+
 @dataclass(kw_only=True)
 class Digits(Images):
     """1797 handwritten digits of 8 x 8 pixels in 0..16, as scikit-learn ships them.
 
-    A split was not published with them: 397 test images are drawn class by class, always the same.
+    A split was not published with them: the test images are drawn class by class, always the same; more of them hold
+    the fewer.
     """
+
+    test_images: PositiveInt
+    """How many test images are drawn, below 1797; the others are the training set."""
 
     def load(self, task: str) -> ImageClassification:
         """The task; nothing is fetched."""
@@ -160,8 +170,15 @@ class Digits(Images):
 
         bunch = load_digits()
         pixels, labels = bunch.images[:, None].astype(np.uint8), bunch.target.astype(np.int64)
-        test, train = np.split(proportional(labels, seed=0), [397])
-        return self.task("digits", (pixels[train], labels[train]), (pixels[test], labels[test]), largest=16)
+        if self.test_images >= len(labels):
+            raise BadInput(f"dataset.test_images={self.test_images}: there are {len(labels)} images in all")
+        order = proportional(labels, seed=0)
+        usual, asked = (np.split(order, [count]) for count in (USUAL_TEST_IMAGES, self.test_images))
+        content = fingerprint.of_images(
+            **{part: (pixels[i], labels[i]) for part, i in zip(("test", "train"), usual, strict=True)}
+        )
+        (test_x, test_y), (train_x, train_y) = ((pixels[index], labels[index]) for index in asked)
+        return self.task("digits", (train_x, train_y), (test_x, test_y), largest=16, content=content)
 
 
 @dataclass(kw_only=True)

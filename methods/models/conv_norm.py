@@ -17,7 +17,7 @@ from runner.types import PositiveInt
 
 @dataclass(kw_only=True, eq=False)
 class NormedConvolutions(Backbone):
-    """3 x 3 convolutions, each with batch norm and ReLU, a maximum of 2 x 2 after some; mean over the image, linear layer.
+    """3 x 3 convolutions with batch norm and ReLU, a maximum of 2 x 2 after some; mean over the image, linear layer.
 
     Convolutions start Kaiming-normal (fan-out, gain sqrt 2).
     """

@@ -112,7 +112,9 @@ class ChannelGroups:
         kinds = [nn.Conv2d, nn.Linear]
         head = [module for module in modules.values() if isinstance(module, tuple(kinds))][-1]
         found = self._graph.get_all_groups(ignored_layers=[head], root_module_types=kinds)
-        self.groups = sorted((_group(group, names) for group in found), key=lambda group: list(modules).index(group.root))
+        self.groups = sorted(
+            (_group(group, names) for group in found), key=lambda group: list(modules).index(group.root)
+        )
         self.kept = [torch.arange(modules[group.root].weight.shape[0]).tolist() for group in self.groups]
         """By group: the channels that are left, by their first numbers."""
 
@@ -136,7 +138,10 @@ class ChannelGroups:
         weights = dict(self.network.named_parameters()) if weights is None else weights
         return [
             criterion(
-                [criterion.magnitude(member.rows(weights[member.name].detach(), size)).sum(1) for member in group.members]
+                [
+                    criterion.magnitude(member.rows(weights[member.name].detach(), size)).sum(1)
+                    for member in group.members
+                ]
             )
             for group, size in zip(self.groups, self.sizes, strict=True)
         ]
@@ -178,7 +183,6 @@ class ChannelGroups:
         self.kept[group] = [old for place, old in enumerate(self.kept[group]) if place not in gone]
 
 
-
 def costs(network: nn.Module, sample: Tensor) -> tuple[float, int]:
     """Multiply-adds of one sample [1, …], as torch-pruning counts them (batch norm and ReLU too), and parameters."""
     training = network.training
@@ -210,4 +214,6 @@ def _group(group: object, names: Mapping[nn.Module, str]) -> Group:
             axis = 1 if dependency.handler.__name__ == "prune_in_channels" else 0
             members.append(Member(f"{names[module]}.weight", axis))
     root, *others = members
-    return Group(root.name.removesuffix(".weight"), (root, *sorted(others, key=lambda member: (member.name, member.axis))))
+    return Group(
+        root.name.removesuffix(".weight"), (root, *sorted(others, key=lambda member: (member.name, member.axis)))
+    )

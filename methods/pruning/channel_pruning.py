@@ -67,7 +67,12 @@ class Schedule:
 
 def mask(kept: list[list[int]], sizes: list[int]) -> Tensor:
     """[S], bool: which of the channels are among those kept, group after group."""
-    return torch.cat([torch.zeros(size, dtype=torch.bool).index_fill(0, torch.tensor(left), True) for left, size in zip(kept, sizes, strict=True)])
+    return torch.cat(
+        [
+            torch.zeros(size, dtype=torch.bool).index_fill(0, torch.tensor(left), True)
+            for left, size in zip(kept, sizes, strict=True)
+        ]
+    )
 
 
 def compacted(network: nn.Module, sample: Tensor, kept: Tensor) -> nn.Module:

@@ -38,7 +38,6 @@ class DataModel(Method[ImageClassification]):
     """After the initial pruning; likewise the next two."""
     finetune_lr: PositiveFloat
     finetune_milestones: list[PositiveInt]
-    model: Pruned
 
     def build(self, task: ImageClassification, run: Run) -> None:
         """The chosen network, with all of its channels."""
@@ -93,6 +92,9 @@ def network_of(run: FinishedRun, task: ImageClassification) -> nn.Module:
     method = run.restore()
     if not isinstance(method, DataModel):
         raise BadInput(f"run {run.run_id} is no run of method=data_model, which the reference needs")
-    if not torch.equal(method.model.get_buffer("seen"), task.train_index) or method.model.sample.shape != task.sample().shape:
+    if (
+        not torch.equal(method.model.get_buffer("seen"), task.train_index)
+        or method.model.sample.shape != task.sample().shape
+    ):
         raise BadInput(f"run {run.run_id} was trained on other images; give its reference this run's dataset options")
     return method.model.network(0)

@@ -99,7 +99,6 @@ class MetaTraining(Method[ImageClassification]):
     finetune_momentum: Probability
     finetune_weight_decay: NonNegativeFloat
     finetune_milestones: list[PositiveInt]
-    model: Chosen
 
     def build(self, task: ImageClassification, run: Run) -> None:
         """A metanetwork for the data models' features.
@@ -114,7 +113,9 @@ class MetaTraining(Method[ImageClassification]):
         self.sample = task.sample()
         widths = {(one.graph.node_features, one.graph.edge_features) for one in self.subjects}
         if len(widths) > 1:
-            raise BadInput(f"method.data_models: their nodes and edges have {sorted(widths)} features; one kind is needed")
+            raise BadInput(
+                f"method.data_models: their nodes and edges have {sorted(widths)} features; one kind is needed"
+            )
         ((nodes, edges),) = widths
         metanetwork = Metanetwork(nodes, edges, width=self.width, layers=self.layers, res_ratio=self.res_ratio)
         self.model = Chosen(metanetwork).to(run.device)

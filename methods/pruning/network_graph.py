@@ -276,7 +276,9 @@ class NetworkGraph:
                 (in, out): a wrong order of the right values.
         """
         found: dict[str, Tensor] = {}
-        parts = torch.zeros_like(edges).index_copy(0, self.order, edges).split([self._pairs_of(way) for way in self.ways])
+        parts = (
+            torch.zeros_like(edges).index_copy(0, self.order, edges).split([self._pairs_of(way) for way in self.ways])
+        )
         for way, part in zip(self.ways, parts, strict=True):
             if way.layer is None:
                 continue

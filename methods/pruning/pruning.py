@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from runner.run import Run
 
 BASE, CHANGED, FINETUNED, FIRST = range(4)
-"""Places in the checkpoint: the victim, with a metanetwork's weights, after the first finetuning, the first pruned one."""
+"""Places in the checkpoint: victim, changed, after the first finetuning, pruned to the first speed-up."""
 
 
 @dataclass(kw_only=True, eq=False)
@@ -62,7 +62,6 @@ class Pruning(Method[ImageClassification]):
     """How much stronger the regulariser pushes a group's least important channel than its most important one."""
     keep: Literal["best", "last"]
     """Where the last finetuning ends: at the highest validation accuracy, or at its last epoch."""
-    model: Pruned
 
     def build(self, task: ImageClassification, run: Run) -> None:
         """Room for the victim and what becomes of it.
@@ -85,15 +84,18 @@ class Pruning(Method[ImageClassification]):
         networks = self.model.networks
         networks[CHANGED].load_state_dict(self.changed(self.model.network(BASE), run).state_dict())
         networks[FINETUNED].load_state_dict(networks[CHANGED].state_dict())
-        before, after = self._recipe(self.epochs_before, self.milestones_before), self._recipe(
-            self.epochs_after, self.milestones_after
+        before, after = (
+            self._recipe(self.epochs_before, self.milestones_before),
+            self._recipe(self.epochs_after, self.milestones_after),
         )
         if self.sparsity:
             before = self._recipe(self.epochs_before, self.milestones_before, weight_decay=0.0)
         # All arms draw the same batches.
         run.generator.manual_seed(seed + 1)
         before.fit(networks[FINETUNED], task, run, name="before", push=self._push(networks[FINETUNED]))
-        for place, (speedup, kept) in enumerate(zip(self.speedups, self._kept(networks[FINETUNED], seed), strict=True), FIRST):
+        for place, (speedup, kept) in enumerate(
+            zip(self.speedups, self._kept(networks[FINETUNED], seed), strict=True), FIRST
+        ):
             network, masks = self._cut(networks[FINETUNED], speedup, kept)
             run.generator.manual_seed(seed + 2)
             best = self.keep == "best"
@@ -161,7 +163,9 @@ class Pruning(Method[ImageClassification]):
                 metrics[f"macs_left/{speedup:g}x"] = costs(final, sample)[0] / macs
         for split in ("test", "val"):
             if len(task.part(split)[1]):
-                metrics |= {f"{split}_acc/{stage}": accuracy_of(network, task, split) for stage, network in stages.items()}
+                metrics |= {
+                    f"{split}_acc/{stage}": accuracy_of(network, task, split) for stage, network in stages.items()
+                }
         return metrics | {"test_acc": metrics[f"test_acc/pruned_{self.speedups[-1]:g}x"]}
 
 

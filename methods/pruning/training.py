@@ -108,9 +108,7 @@ class Recipe:
             total += loss.detach() * len(y)
         return total / len(task.train_y)
 
-    def finetuned(
-        self, network: nn.Module, task: ImageClassification, generator: torch.Generator
-    ) -> nn.Module:
+    def finetuned(self, network: nn.Module, task: ImageClassification, generator: torch.Generator) -> nn.Module:
         """Train outside of a run's loops, to the last state; the same network."""
         optimizer = self.optimizer(network)
         for epoch in range(1, self.epochs + 1):
