@@ -6,7 +6,7 @@ Letters: B images, C channels, H x W pixels, K classes.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import ClassVar, Literal
 
 from torch import nn
 
@@ -17,10 +17,7 @@ from runner.types import PositiveInt
 
 @dataclass(kw_only=True, eq=False)
 class NormedConvolutions(Backbone):
-    """3 x 3 convolutions with batch norm and ReLU, a maximum of 2 x 2 after some; mean over the image, linear layer.
-
-    Convolutions start Kaiming-normal (fan-out, gain sqrt 2).
-    """
+    """3 x 3 convolutions with batch norm and ReLU, a maximum of 2 x 2 after some; mean over the image, linear layer."""
 
     channels: list[PositiveInt]
     """Of the convolutions, from the input on."""
@@ -30,6 +27,8 @@ class NormedConvolutions(Backbone):
     """After which of them, counted from 1, the maximum is taken."""
     bias: bool
     """Of the convolutions; batch norm has one anyway."""
+    init: Literal["default", "kaiming_fan_out"]
+    """Initial weights of the convolutions: torch's own, or normal with variance 2 / (9 C_out)."""
     takes_images: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
@@ -54,7 +53,8 @@ class NormedConvolutions(Backbone):
         if head:
             return nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(in_channels, out_channels))
         convolution = nn.Conv2d(in_channels, out_channels, 3, stride=stride, padding=1, bias=self.bias)
-        nn.init.kaiming_normal_(convolution.weight, mode="fan_out", nonlinearity="relu")
+        if self.init == "kaiming_fan_out":
+            nn.init.kaiming_normal_(convolution.weight, mode="fan_out", nonlinearity="relu")
         return nn.Sequential(convolution, nn.BatchNorm2d(out_channels), nn.ReLU())
 
     def network(self, in_channels: int, out_channels: int) -> nn.Sequential:
