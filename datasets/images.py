@@ -1,4 +1,4 @@
-"""Sets of labelled images: MNIST, Fashion-MNIST, CIFAR-10 and a genuine subset of it, CIFAR-100, digits, and a user's own file."""
+"""Sets of labelled images: MNIST, Fashion-MNIST, CIFAR-10 and a subset of it, CIFAR-100, digits, a user's own file."""
 
 from __future__ import annotations
 
@@ -149,7 +149,7 @@ class Cifar100(Images):
     """Photographs of a hundred kinds of things, 32 x 32 RGB, 50 000 and 10 000 (Krizhevsky 2009)."""
 
     def files(self) -> list[sources.File]:
-        """The published archive, binary version: per image a byte each for its superclass and class, then its pixels."""
+        """The published archive, binary version: per image its superclass, its class, and its pixels."""
         return [CIFAR100_FILE]
 
     def load(self, task: str) -> ImageClassification:

@@ -299,7 +299,8 @@ class NetworkGraph:
                     found[f"{norm}.bias"] = rows[:, len(NORM) * slot + 1]
                 if self.multiplying[name].bias is not None:
                     found[f"{name}.bias"] = rows[:, self._bias_column(slot, norm)]
-        return found
+        # Laid out as the network's own, so that the same kernels give the same bits.
+        return {name: value.contiguous() for name, value in found.items()}
 
     def _pairs_of(self, way: Way) -> int:
         """How many edges a way has."""

@@ -21,12 +21,12 @@ from runner.errors import BadInput
 from runner.methods.models.conv_norm import NormedConvolutions
 from runner.methods.models.resnet_cifar import ResNetCifar
 from runner.methods.pruning import weight_masks
-from runner.methods.pruning.channel_groups import GROUP_L2, ChannelGroups, Criterion, coefficients, costs
+from runner.methods.pruning.channel_groups import GROUP_L2, ChannelGroups, Criterion, coefficients, costs, spread
 from runner.methods.pruning.channel_pruning import Pruned, Schedule, compacted
 from runner.methods.pruning.meta_training import MetaTraining, Subject
 from runner.methods.pruning.metanetwork import EPSILON, Ends, Layer, Metanetwork
 from runner.methods.pruning.network_graph import NetworkGraph
-from runner.methods.pruning.training import Recipe, accuracy_of
+from runner.methods.pruning.training import Recipe
 from runner.store.records import Record, Records
 from tests.conftest import Result
 
@@ -126,11 +126,11 @@ def test_a_residual_network_has_two_batch_norms_a_node_and_edges_for_its_shortcu
 
 
 def test_the_released_codes_order_scrambles_the_classifier_alone() -> None:
-    network, x = networks()["vgg"]
+    network, _ = networks()["vgg"]
     graph = NetworkGraph(network)
     written = graph.weights(*graph.features(), classifier="transposed")
     for key, value in network.named_parameters():
-        if key == "3.2.weight":
+        if key == "4.2.weight":
             assert not torch.equal(written[key], value)
             assert torch.equal(written[key].flatten().sort().values, value.flatten().sort().values)
             assert torch.equal(written[key].T.flatten(), value.flatten())
@@ -380,7 +380,7 @@ def test_pruning_a_channel_of_zeros_changes_no_logit(name: str) -> None:
     network, x = networks()[name]
     groups = ChannelGroups(network, x[:1])
     with torch.no_grad():
-        for number, group in enumerate(groups.groups):
+        for group in groups.groups:
             for member in group.members:
                 module = network.get_submodule(member.name.removesuffix(".weight"))
                 module.weight.select(member.axis, 1).zero_()
@@ -491,19 +491,6 @@ def test_a_step_follows_the_surrogate_loss() -> None:
         torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-5)
 
 
-@pytest.fixture(scope="session")
-def trained() -> tuple[nn.Module, ImageClassification]:
-    """A small network, once a session."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    torch.manual_seed(0)
-    task = digits(train_size=600)
-    network = NormedConvolutions(channels=[8, 12], strides=[2, 2], pools=[], bias=False, init="default").network(1, 10)
-    recipe(epochs=8, lr=0.1, milestones=(6,)).finetuned(network, task, torch.Generator().manual_seed(0))
-    torch.set_num_threads(threads)
-    return network, task
-
-
 def recipe(**options: object) -> Recipe:
     usual = {"epochs": 3, "batch_size": 64, "lr": 0.01, "momentum": 0.9, "weight_decay": 0.0, "milestones": ()}
     return Recipe(**{**usual, **options})
@@ -514,31 +501,26 @@ def test_the_learning_rate_falls_after_its_milestones() -> None:
     assert rates == pytest.approx([1.0, 1.0, 0.1, 0.01])
 
 
-def test_sparse_learning_widens_the_spread_and_helps_right_after_pruning(
-    trained: tuple[nn.Module, ImageClassification],
-) -> None:
-    network, task = trained
-    found = {}
-    for strength in (0.0, 0.05):
-        tuned = copy.deepcopy(network)
-        groups = ChannelGroups(tuned, task.sample())
-        optimizer = recipe().optimizer(tuned)
-        draw = torch.Generator().manual_seed(1)
-        for epoch in range(1, 11):
-            recipe().epoch(
-                epoch,
-                tuned,
-                optimizer,
-                task,
-                draw,
-                push=lambda weights, groups=groups, strength=strength: {
-                    name: strength * more for name, more in groups.push(weights, 16.0).items()
-                },
-            )
-        (kept,) = Schedule(GROUP_L2, None).kept(tuned, task.sample(), [2.5], torch.Generator())
-        found[strength] = accuracy_of(compacted(tuned, task.sample(), kept), task, "test")
-    assert accuracy_of(network, task, "test") > 0.9
-    assert found[0.05] > found[0.0] + 0.05, found
+def test_sparse_learning_widens_the_spread() -> None:
+    """And leaves the loss of the images where it was, within what a small network has to give."""
+    task = digits()
+    network = vgg(bias=False).network(1, 10)
+    groups = ChannelGroups(network, task.sample())
+    before = spread(network, task.sample())
+    optimizer, draw = recipe(lr=0.1).optimizer(network), torch.Generator().manual_seed(1)
+    losses = [
+        recipe(lr=0.1).epoch(
+            epoch,
+            network,
+            optimizer,
+            task,
+            draw,
+            push=lambda weights: {name: 0.05 * more for name, more in groups.push(weights, 16.0).items()},
+        )
+        for epoch in range(1, 9)
+    ]
+    assert losses[-1] < losses[0]
+    assert spread(network, task.sample()) > 2 * before
 
 
 # Through the command line
@@ -649,40 +631,25 @@ def test_without_torch_pruning_one_line_says_how_to_get_it(cli: Cli, monkeypatch
     assert "pip install 'forward-runner[pruning]'" in result.err
 
 
-RESNET = " ".join(["method=data_model", *SMALL, "model=resnet20", "method.epochs=1", "method.milestones=[]"])
-VGG = RESNET.replace("resnet20", "vgg19 dataset.pad=12 model.channels=[4,4,4,4,4,4,4,4,4,4,4,4,4,4,4,4]")
+KINDS = {"": ["model=resnet20", "model.widths=[4,6]", "model.blocks=1"], "_vgg19": [*MODEL, "model.bias=true"]}
 GREY = ["dataset.mean=[0.0]", "dataset.std=[1.0]", "dataset.augmentation=none"]
 
 
-@pytest.mark.parametrize(("suffix", "model"), [("", RESNET), ("_vgg19", VGG)])
-def test_the_full_scale_starts(suffix: str, model: str, cli: Cli) -> None:
-    """The whole metanetwork on a small network of the same kind; the data are others, the targets nearer."""
-    small = [*SMALL, *GREY, "progress=false", *(["dataset.pad=12"] if suffix else [])]
-    meta = cli(
-        f"+experiment=metapruning_full{suffix}_metanetwork",
-        *small,
-        f"method.data_models=['{model}']",
-        "method.keep=last",
-        "limit=1",
-    )
+@pytest.mark.parametrize("suffix", KINDS)
+def test_the_full_scale_starts(suffix: str, cli: Cli) -> None:
+    """The paper's metanetwork and both arms' values, on a small network of the same kind, other data, nearer targets."""
+    experiment = f"+experiment=metapruning_full{suffix}"
+    small = [*SMALL, *GREY, "progress=false", "limit=1"]
+    kind = KINDS[suffix] if not suffix else [*KINDS[suffix], "model.pools=[]"]
+    model = cli(f"{experiment}_data_model", *small, *kind, "method.speedup=1.1")
+    assert model.status == 0, model.err
+    run = recorded(model)
+    meta = cli(f"{experiment}_metanetwork", *small, f"method.data_models=[id:{run}]", "method.keep=last")
     assert meta.status == 0, meta.err
-    run = meta.out.partition("recorded as run ")[2].split()[0]
-    arm = cli(
-        f"+experiment=metapruning_full{suffix}",
-        *small,
-        f"method.victim='{model}'",
-        f"method.metanetwork=id:{run}",
-        "method.speedups=[1.2]",
-        "limit=1",
-    )
+    references = [f"method.victim=id:{run}", f"method.metanetwork=id:{recorded(meta)}"]
+    arm = cli(experiment, *small, *references, "method.speedups=[1.2]")
     assert arm.status == 0, arm.err
-    assert (
-        cli(
-            f"+experiment=metapruning_full{suffix}_data_model",
-            *small,
-            "limit=1",
-            "method.speedup=1.1",
-            *([] if not suffix else ["model.channels=[4,4,4,4,4,4,4,4,4,4,4,4,4,4,4,4]"]),
-        ).status
-        == 0
-    )
+
+
+def recorded(result: Result) -> str:
+    return result.out.partition("recorded as run ")[2].split()[0]
