@@ -330,7 +330,9 @@ def metapruning() -> None:
             means, deviations = [cell["mean"] for cell in found], [cell["std"] or 0 for cell in found]
             label = f"{row}, n = {min(cell['n'] for cell in found)}"
             axis.errorbar(range(len(speedups)), means, deviations, color=colour, marker="o", capsize=3, label=label)
-        axis.set(title=title, xlabel="multiply-adds before over after", xticks=range(len(speedups)), xticklabels=speedups)
+        axis.set(
+            title=title, xlabel="multiply-adds before over after", xticks=range(len(speedups)), xticklabels=speedups
+        )
     axes[0].set(ylabel="test accuracy, %")
     axes[1].legend(frameon=False, fontsize="small")
     kept(figure, "methods/pruning/speedups.svg")

@@ -637,7 +637,7 @@ GREY = ["dataset.mean=[0.0]", "dataset.std=[1.0]", "dataset.augmentation=none"]
 
 @pytest.mark.parametrize("suffix", KINDS)
 def test_the_full_scale_starts(suffix: str, cli: Cli) -> None:
-    """The paper's metanetwork and both arms' values, on a small network of the same kind, other data, nearer targets."""
+    """The paper's metanetwork and values, on a small network of the same kind, with other data and nearer targets."""
     experiment = f"+experiment=metapruning_full{suffix}"
     small = [*SMALL, *GREY, "progress=false", "limit=1"]
     kind = KINDS[suffix] if not suffix else [*KINDS[suffix], "model.pools=[]"]
