@@ -647,7 +647,7 @@ def test_the_full_scale_starts(suffix: str, cli: Cli) -> None:
     meta = cli(f"{experiment}_metanetwork", *small, f"method.data_models=[id:{run}]", "method.keep=last")
     assert meta.status == 0, meta.err
     references = [f"method.victim=id:{run}", f"method.metanetwork=id:{recorded(meta)}"]
-    arm = cli(experiment, *small, *references, "method.speedups=[1.2]")
+    arm = cli(experiment, "method=metapruning", *small, *references, "method.speedups=[1.2]")
     assert arm.status == 0, arm.err
 
 
