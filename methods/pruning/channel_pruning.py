@@ -59,7 +59,7 @@ class Schedule:
         group_of = torch.arange(len(importances)).repeat_interleave(torch.tensor(groups.sizes))
         place = torch.cat([torch.arange(size) for size in groups.sizes])
         count = min(count, len(scores) - len(importances))
-        lowest = scores.argsort(stable=True)[:count]
+        lowest = scores.cpu().argsort(stable=True)[:count]
         for group in group_of[lowest].unique().tolist():
             groups.remove(group, place[lowest[group_of[lowest] == group]].tolist())
         return count > 0

@@ -42,7 +42,7 @@ class DataModel(Method[ImageClassification]):
     def build(self, task: ImageClassification, run: Run) -> None:
         """The chosen network, with all of its channels."""
         network = run.model(channels_of(task, run.backbone.takes_images), task.num_classes)
-        self.model = Pruned(network, task.sample(), 1)
+        self.model = Pruned(network, task.sample(), 1).to(run.device)
         self.model.register_buffer("seen", task.train_index.clone())
 
     def fit(self, task: ImageClassification, run: Run) -> None:

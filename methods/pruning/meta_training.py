@@ -87,7 +87,7 @@ class MetaTraining(Method[ImageClassification]):
     """Images of a batch of the cross-entropy; a step sees all batches."""
     keep: Literal["chosen", "last"]
     """``chosen``: the epoch of the best validation accuracy of the data models after pruning, or no change at all;
-    ``last``: the last epoch."""
+    ``last``, and where no images were held out: the last epoch."""
     every: PositiveInt
     """Epochs between those that may be chosen."""
     speedups: list[PositiveFloat]
@@ -131,7 +131,7 @@ class MetaTraining(Method[ImageClassification]):
 
     def fit(self, task: ImageClassification, run: Run) -> None:
         """Train; choose."""
-        choose = self.keep == "chosen" and len(task.val_y) > 0
+        choose = self._chooses(task)
         groups = [ChannelGroups(copy.deepcopy(one.network), self.sample) for one in self.subjects]
         parameters = list(self.model.metanetwork.parameters())
         optimizer = torch.optim.AdamW(parameters, lr=self.lr, weight_decay=self.weight_decay)
@@ -158,6 +158,9 @@ class MetaTraining(Method[ImageClassification]):
         if choose and unchanged >= float(self.model.score):
             self.model.epoch.zero_()
             self.model.score.fill_(unchanged)
+
+    def _chooses(self, task: ImageClassification) -> bool:
+        return self.keep == "chosen" and len(task.val_y) > 0
 
     def direction(
         self,
@@ -229,4 +232,4 @@ class MetaTraining(Method[ImageClassification]):
                     metrics.setdefault(f"{name}/{when}", []).append(value)
         means = {name: sum(values) / len(values) for name, values in metrics.items()}
         chosen = {"chosen_epoch": float(self.model.epoch)}
-        return chosen | ({"score": float(self.model.score)} if self.keep == "chosen" else {}) | means
+        return chosen | ({"score": float(self.model.score)} if self._chooses(task) else {}) | means

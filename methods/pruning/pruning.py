@@ -72,7 +72,7 @@ class Pruning(Method[ImageClassification]):
         if not self.speedups or sorted(set(self.speedups)) != self.speedups or self.speedups[0] < 1:
             raise BadInput("method.speedups must be one or more numbers from 1 on, ascending")
         victim = network_of(run.reference("victim"), task)
-        self.model = Pruned(victim, task.sample(), FIRST + len(self.speedups))
+        self.model = Pruned(victim, task.sample(), FIRST + len(self.speedups)).to(run.device)
 
     def changed(self, network: nn.Module, run: Run) -> nn.Module:
         """What is finetuned and pruned: here the victim as it is."""

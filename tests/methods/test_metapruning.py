@@ -15,9 +15,11 @@ from torch import Tensor, nn
 from torch.func import functional_call
 from torch.nn import functional
 
+from runner.compose import compose
 from runner.contracts import ImageClassification
 from runner.datasets.images import Digits
 from runner.errors import BadInput
+from runner.identity import Identity
 from runner.methods.models.conv_norm import NormedConvolutions
 from runner.methods.models.resnet_cifar import ResNetCifar
 from runner.methods.pruning import weight_masks
@@ -28,6 +30,7 @@ from runner.methods.pruning.metanetwork import EPSILON, Ends, Layer, Metanetwork
 from runner.methods.pruning.network_graph import NetworkGraph
 from runner.methods.pruning.training import Recipe
 from runner.store.records import Record, Records
+from runner.stored import identify_run
 from tests.conftest import Result
 
 Cli = Callable[..., Result]
@@ -566,6 +569,17 @@ def test_the_arms_through_the_command_line(cli: Cli, tmp_path: Path) -> None:
     for name, value in evaluated.metrics.items():
         if "acc" in name or "left" in name:
             assert value == changed.metrics[name], name
+
+
+def test_the_keys_of_all_data_models_enter_the_key() -> None:
+    def identity(*seeds: int) -> Identity:
+        models = ",".join(f"'{DATA_MODEL} seed={seed}'" for seed in seeds)
+        return identify_run(compose([*META, f"method.data_models=[{models}]"]))
+
+    both = identity(11, 12)
+    keys = [both.references[f"data_models.{place}"].key for place in (0, 1)]
+    assert both.deciding["method"]["data_models"] == keys
+    assert len({one.key for one in (both, identity(12, 11), identity(11, 13), identity(11))}) == 4
 
 
 def test_where_no_change_is_best_the_arm_is_that_without_a_metanetwork(cli: Cli, tmp_path: Path) -> None:
