@@ -311,6 +311,33 @@ def practical_attack() -> None:
     kept(figure, "methods/graph/practical_attack/discrepancy.svg")
 
 
+def metapruning() -> None:
+    """Accuracy by speed-up, right after pruning and after the last finetuning: the arms of digits."""
+    from matplotlib import pyplot
+
+    cells = cells_of("metapruning")
+    figure, axes = pyplot.subplots(1, 2, figsize=(9, 3.4), layout="constrained", sharey=True)
+    colours = {
+        "no metanetwork": "#b3541e",
+        "random channels": "#777777",
+        "sparse learning 5e-2": "#1e6fb3",
+        "metanetwork, epoch chosen": "#2a8c4a",
+    }
+    speedups = ("2x", "3x", "4x", "6x")
+    for axis, table, title in zip(axes, ("right_after", "finetuned"), ("right after", "finetuned"), strict=True):
+        for row, colour in colours.items():
+            found = [cells[table, row, speedup] for speedup in speedups]
+            means, deviations = [cell["mean"] for cell in found], [cell["std"] or 0 for cell in found]
+            label = f"{row}, n = {min(cell['n'] for cell in found)}"
+            axis.errorbar(range(len(speedups)), means, deviations, color=colour, marker="o", capsize=3, label=label)
+        axis.set(
+            title=title, xlabel="multiply-adds before over after", xticks=range(len(speedups)), xticklabels=speedups
+        )
+    axes[0].set(ylabel="test accuracy, %")
+    axes[1].legend(frameon=False, fontsize="small")
+    kept(figure, "methods/pruning/speedups.svg")
+
+
 def virgo() -> None:
     """Signal and gradient by layer of untrained networks: classical initial weights against Virgo's."""
     from matplotlib import pyplot
@@ -423,6 +450,7 @@ def directed() -> None:
 
 PLOTS = {
     "virgo": virgo,
+    "metapruning": metapruning,
     "nbfnet": nbfnet,
     "forwardgnn": forwardgnn,
     "ccl": counter_current,

@@ -64,6 +64,7 @@ BLOCKS: dict[str, Callable[[], str]] = {
     "methods/graph/practical_attack/README.md": lambda: section(
         "gnn-practical-attack", "Claims", "The victim's test accuracy"
     ),
+    "methods/pruning/README.md": lambda: section("metapruning", "Claims", "Digits, test accuracy"),
     "methods/graph/forwardgnn/README.md": lambda: section("forwardgnn", "Claims", "Node", "Variants", "Link"),
 }
 

@@ -44,13 +44,15 @@ class Images(Dataset):
     std: list[PositiveFloat]
     augmentation: Literal["none", "crop_flip"]
 
-    def task(self, name: str, train: Labelled, test: Labelled, largest: int = 255) -> ImageClassification:
-        """The task; the fingerprint is of all that was published, whatever is taken of it.
+    def task(
+        self, name: str, train: Labelled, test: Labelled, largest: int = 255, content: str | None = None
+    ) -> ImageClassification:
+        """The task; the fingerprint is of all that was published, whatever is taken of it (``content``, if given).
 
         Raises:
             BadInput: more images are asked for than there are, or ``mean`` and ``std`` don't fit the channels.
         """
-        content = fingerprint.of_images(train=train, test=test)
+        content = content or fingerprint.of_images(train=train, test=test)
         classes = int(train[1].max()) + 1
         chosen, held_out = self._drawn(train[1])
         scale = self._channels(self.mean, train[0], "mean"), self._channels(self.std, train[0], "std")

@@ -1,4 +1,4 @@
-"""Sets of labelled images: MNIST, Fashion-MNIST, CIFAR-10 and a genuine subset of it, digits, and a user's own file."""
+"""Sets of labelled images: MNIST, Fashion-MNIST, CIFAR-10 and a subset of it, CIFAR-100, digits, a user's own file."""
 
 from __future__ import annotations
 
@@ -13,11 +13,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from runner import fingerprint
 from runner.contracts import ImageClassification
 from runner.datasets import array_files, sources
 from runner.datasets.archives import TooLongError, members
 from runner.datasets.image_tasks import Images, Labelled, proportional
 from runner.errors import BadInput, CorruptData
+from runner.types import PositiveInt
 
 ARRAYS = ("x_train", "y_train", "x_test", "y_test")
 
@@ -117,7 +119,13 @@ CIFAR10_FILE = sources.File(
     sha256=None,
     url=sources.Url(address="https://www.cs.toronto.edu/~kriz/cifar-10-binary.tar.gz", verbatim=False),
 )
-_CIFAR10_BYTES = 10_000 * (1 + 3 * 32 * 32)
+CIFAR100_FILE = sources.File(
+    title="CIFAR-100",
+    name="cifar100/cifar-100-binary.tar.gz",
+    sha256=None,
+    url=sources.Url(address="https://www.cs.toronto.edu/~kriz/cifar-100-binary.tar.gz", verbatim=False),
+)
+_CIFAR_PIXELS = 3 * 32 * 32
 
 
 @dataclass(kw_only=True)
@@ -131,28 +139,62 @@ class Cifar10(Images):
     def load(self, task: str) -> ImageClassification:
         """The task; errors as in :func:`runner.datasets.sources.fetch`."""
         path = sources.fetch(CIFAR10_FILE)
-        train = np.concatenate([_cifar10_batch(path, f"data_batch_{number}.bin") for number in range(1, 6)])
-        test = _cifar10_batch(path, "test_batch.bin")
-        return self.task("CIFAR-10", *(_pair(rows[:, 1:].reshape(-1, 3, 32, 32), rows[:, 0]) for rows in (train, test)))
+        names = [*(f"data_batch_{number}" for number in range(1, 6)), "test_batch"]
+        *train, test = (cifar_rows(path, f"cifar-10-batches-bin/{name}.bin", 10_000, labels=1) for name in names)
+        return self.task("CIFAR-10", *(_cifar_pair(rows, labels=1) for rows in (np.concatenate(train), test)))
 
 
-def _cifar10_batch(path: Path, name: str) -> NDArray[np.uint8]:
-    """Rows [10 000, 1 + 3072] of one file of the archive."""
+@dataclass(kw_only=True)
+class Cifar100(Images):
+    """Photographs of a hundred kinds of things, 32 x 32 RGB, 50 000 and 10 000 (Krizhevsky 2009)."""
+
+    def files(self) -> list[sources.File]:
+        """The published archive, binary version: per image its superclass, its class, and its pixels."""
+        return [CIFAR100_FILE]
+
+    def load(self, task: str) -> ImageClassification:
+        """The task, of the hundred classes; errors as in :func:`runner.datasets.sources.fetch`."""
+        path = sources.fetch(CIFAR100_FILE)
+        sizes = {"train": 50_000, "test": 10_000}
+        parts = [cifar_rows(path, f"cifar-100-binary/{name}.bin", size, labels=2) for name, size in sizes.items()]
+        return self.task("CIFAR-100", *(_cifar_pair(rows, labels=2) for rows in parts))
+
+
+def cifar_rows(path: Path, name: str, count: int, labels: int) -> NDArray[np.uint8]:
+    """Rows [count, labels + 3072] of one file of a CIFAR archive.
+
+    Raises:
+        CorruptData: it has another length.
+    """
+    expected = count * (labels + _CIFAR_PIXELS)
     try:
-        content = b"".join(members(path, f"cifar-10-batches-bin/{name}", limit=10 * _CIFAR10_BYTES))
+        content = b"".join(members(path, name, limit=10 * expected))
     except TooLongError as error:
-        raise CorruptData(f"{path}: longer than CIFAR-10; remove it to fetch it again") from error
-    if len(content) != _CIFAR10_BYTES:
-        raise CorruptData(f"{path}: {name} has {len(content)} bytes, not {_CIFAR10_BYTES}; remove it to fetch it again")
-    return np.frombuffer(content, np.uint8).reshape(10_000, -1)
+        raise CorruptData(f"{path}: longer than CIFAR; remove it to fetch it again") from error
+    if len(content) != expected:
+        raise CorruptData(f"{path}: {name} has {len(content)} bytes, not {expected}; remove it to fetch it again")
+    return np.frombuffer(content, np.uint8).reshape(count, -1)
+
+
+def _cifar_pair(rows: NDArray[np.uint8], labels: int) -> Labelled:
+    """Pixels, and the last label of each row."""
+    return _pair(rows[:, labels:].reshape(-1, 3, 32, 32), rows[:, labels - 1])
+
+
+USUAL_TEST_IMAGES = 397
+"""Of digits; its fingerprint is of this split, whichever is asked for."""
 
 
 @dataclass(kw_only=True)
 class Digits(Images):
     """1797 handwritten digits of 8 x 8 pixels in 0..16, as scikit-learn ships them.
 
-    A split was not published with them: 397 test images are drawn class by class, always the same.
+    A split was not published with them: the test images are drawn class by class, always the same; more of them hold
+    the fewer.
     """
+
+    test_images: PositiveInt
+    """How many test images are drawn, below 1797; the others are the training set."""
 
     def load(self, task: str) -> ImageClassification:
         """The task; nothing is fetched."""
@@ -160,8 +202,15 @@ class Digits(Images):
 
         bunch = load_digits()
         pixels, labels = bunch.images[:, None].astype(np.uint8), bunch.target.astype(np.int64)
-        test, train = np.split(proportional(labels, seed=0), [397])
-        return self.task("digits", (pixels[train], labels[train]), (pixels[test], labels[test]), largest=16)
+        if self.test_images >= len(labels):
+            raise BadInput(f"dataset.test_images={self.test_images}: there are {len(labels)} images in all")
+        order = proportional(labels, seed=0)
+        usual, asked = (np.split(order, [count]) for count in (USUAL_TEST_IMAGES, self.test_images))
+        content = fingerprint.of_images(
+            **{part: (pixels[i], labels[i]) for part, i in zip(("test", "train"), usual, strict=True)}
+        )
+        (test_x, test_y), (train_x, train_y) = ((pixels[index], labels[index]) for index in asked)
+        return self.task("digits", (train_x, train_y), (test_x, test_y), largest=16, content=content)
 
 
 @dataclass(kw_only=True)

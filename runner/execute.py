@@ -26,7 +26,7 @@ from runner.callbacks import Callback, WatchedRun, Watchers
 from runner.contracts import Method, Task
 from runner.errors import BadInput, CorruptData, Diverged, Interrupted, RunFailed, RunnerError, StoreUnavailable
 from runner.hardware.torch_device import TorchDevice
-from runner.identity import ID_PREFIX, Identity, canonical, differences
+from runner.identity import ID_PREFIX, Identity, canonical, differences, referred
 from runner.loops import BeginAnew, Loops
 from runner.progress import Progress
 from runner.run import FinishedRun, Run, save_json
@@ -109,15 +109,16 @@ def existing_outcome(identity: Identity, record: Record) -> Outcome:
 def _references(identity: Identity, overrides: Sequence[str], records: Records) -> dict[str, FinishedRun]:
     """Make the runs exist that this one refers to."""
     found = {}
+    targets = referred(identity.config["method"])
     for name, other in identity.references.items():
-        target = identity.config["method"][name].split()
+        target = targets[name].split()
         shared = [line for line in overrides if line.startswith(("home=", "tracking.", "progress="))]
         outcome = make_exist(other, [*target, *shared])
         if outcome.run_id is None or outcome.status == "failed":
             raise RunnerError(f"the run that method.{name} refers to failed: {outcome.reason}")
         found[name] = _finished(other, outcome.run_id, outcome.metrics, records)
-    for name, value in identity.config["method"].items():
-        if isinstance(value, str) and value.startswith(ID_PREFIX):
+    for name, value in targets.items():
+        if value.startswith(ID_PREFIX):
             record = records.one(value.removeprefix(ID_PREFIX))
             found[name] = _finished(stored.identity_of(record), record.run_id, record.metrics, records)
     return found

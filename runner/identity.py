@@ -87,15 +87,18 @@ def identify(
         "fingerprint": dataset.get("_fingerprint_") or fingerprint(dataset, task),
     }
     references: dict[str, Identity] = {}
-    for name in schema.references(method["_target_"]):
-        target = method[name]
+    keys: dict[str, str] = {}
+    for place, target in referred(method).items():
         if target.startswith(ID_PREFIX):
-            deciding["method"][name] = key_of_run(target.removeprefix(ID_PREFIX))
+            keys[place] = key_of_run(target.removeprefix(ID_PREFIX))
         else:
             other = compose(target.split())
             other.config.update({key: composed.config[key] for key in SHARED})
-            references[name] = identify(other, key_of_run, fingerprint)
-            deciding["method"][name] = references[name].key
+            references[place] = identify(other, key_of_run, fingerprint)
+            keys[place] = references[place].key
+    for name in schema.references(method["_target_"]):
+        listed = [key for place, key in keys.items() if place.startswith(f"{name}.")]
+        deciding["method"][name] = keys.get(name, listed)
     if config["mode"] == "evaluate":
         if config["run"] is None:
             raise BadInput("mode=evaluate needs run=<id> of a finished run (`runner list runs`)")
@@ -103,6 +106,15 @@ def identify(
     elif config["run"] is not None:
         raise BadInput("run=… goes with mode=evaluate")
     return Identity(config, composed.choices, deciding, references, digest(deciding))
+
+
+def referred(method: dict[str, Any]) -> dict[str, str]:
+    """The runs that a method's section refers to: by argument, ``name.0``, ``name.1``, … where it is a list of them."""
+    found: dict[str, str] = {}
+    for name in schema.references(method["_target_"]):
+        value = method[name]
+        found |= {name: value} if isinstance(value, str) else {f"{name}.{n}": one for n, one in enumerate(value)}
+    return found
 
 
 def common_task(composed: Composed) -> str:

@@ -152,7 +152,7 @@ class Run:
             value.savefig(f"{path}.svg", bbox_inches="tight")
 
     def reference(self, argument: str) -> FinishedRun:
-        """The finished run that the method's ``argument`` refers to."""
+        """The finished run that the method's ``argument`` refers to; ``argument.0``, … where it is a list."""
         return self._references[argument]
 
     def memo(self, name: str, content: Any, compute: Callable[[], Tensor]) -> Tensor:

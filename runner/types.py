@@ -17,4 +17,4 @@ PositiveFloat = Annotated[float, Meta(gt=0)]
 NonNegativeFloat = Annotated[float, Meta(ge=0)]
 Probability = Annotated[float, Meta(ge=0, le=1)]
 RunReference = Annotated[str, Meta(title="run reference")]
-"""Another run, as overrides (``"method=backprop dataset=cora"``) or as ``id:<run id>``."""
+"""Another run, as overrides (``"method=backprop dataset=cora"``) or as ``id:<run id>``; several: a list of them."""

@@ -89,7 +89,10 @@ def _command(group: str, name: str, content: dict[str, Any]) -> list[str]:
     for other in ("method", "dataset"):
         if other not in own:
             chosen.setdefault(other, _fitting(other, tasks))
-    given = [f"{group}.{key}=unset" for key, value in content.items() if value == UNSET]
+    kinds = schema.fields(content["_target_"]) if UNSET in content.values() else {}
+    lists = {key for key, kind in kinds.items() if getattr(kind, "__origin__", None) is list}
+    unset = {key: "[unset]" if key in lists else "unset" for key, value in content.items() if value == UNSET}
+    given = [f"{group}.{key}={value}" for key, value in unset.items()]
     return [
         *(f"{key}={value}" for key, value in chosen.items()),
         *([f"+{group}={name}"] if group == "experiment" else []),

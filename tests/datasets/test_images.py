@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import gzip
+import io
+import tarfile
 from pathlib import Path
 from typing import Any
 
@@ -55,6 +57,21 @@ def test_the_fingerprint_does_not_hang_on_what_is_taken() -> None:
     assert task.shape == (1, 4, 4)
     assert torch.equal(task.low, torch.tensor([[[-0.3 / 0.4]]]))
     assert torch.equal(task.high, torch.tensor([[[0.7 / 0.4]]]))
+
+
+def test_rows_of_a_cifar_archive(tmp_path: Path) -> None:
+    rows = np.random.default_rng(0).integers(0, 256, (3, 2 + 3072), dtype=np.uint8)
+    with tarfile.open(tmp_path / "cifar.tar.gz", "w:gz") as archive:
+        member = tarfile.TarInfo("cifar-100-binary/train.bin")
+        member.size = rows.nbytes
+        archive.addfile(member, io.BytesIO(rows.tobytes()))
+    read = images.cifar_rows(tmp_path / "cifar.tar.gz", "cifar-100-binary/train.bin", 3, labels=2)
+    assert np.array_equal(read, rows)
+    pixels, labels = images._cifar_pair(read, labels=2)
+    assert np.array_equal(labels, rows[:, 1]), "the finer of the two labels"
+    assert np.array_equal(pixels[2, 1].flatten(), rows[2, 2 + 1024 : 2 + 2048])
+    with pytest.raises(CorruptData, match=r"train\.bin has 9222 bytes"):
+        images.cifar_rows(tmp_path / "cifar.tar.gz", "cifar-100-binary/train.bin", 4, labels=2)
 
 
 def test_pad_pool_and_normalise() -> None:

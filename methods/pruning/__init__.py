@@ -1,0 +1,1 @@
+"""Pruning of trained networks: by a criterion, and after a metanetwork has changed their weights."""
