@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import Literal
 
 from torch import Tensor
@@ -10,12 +11,24 @@ from torch import Tensor
 from runner.errors import BadInput
 from runner.methods.science.flashschnet.autograd_engines import Csr, Naive
 from runner.methods.science.flashschnet.engine import Engine
+from runner.methods.science.flashschnet.fused import Fused
 from runner.methods.science.flashschnet.potential import SchNet
+from runner.methods.science.flashschnet.tiles import Tiles
 
 Weights = Literal["float32", "float16", "bfloat16", "int16"]
 Scaling = Literal["channel", "tensor", "cast"]
 
-ENGINES: dict[str, Callable[..., Engine]] = {"naive": Naive, "csr": Csr}
+
+def _untiled(engine: Callable[..., Engine]) -> Callable[..., Engine]:
+    return lambda potential, types, *, tile, **options: engine(potential, types, **options)
+
+
+ENGINES: dict[str, Callable[..., Engine]] = {
+    "naive": _untiled(Naive),
+    "csr": _untiled(Csr),
+    "tiled": partial(Fused, passes=Tiles, both=False),
+    "tiled_pairs": partial(Fused, passes=Tiles, both=True),
+}
 
 
 def make(
@@ -45,4 +58,4 @@ def make(
     """
     if name not in ENGINES:
         raise BadInput(f"no engine '{name}'; choose one of {', '.join(ENGINES)}")
-    return ENGINES[name](potential, types, drop_cutoff_grad=drop_cutoff_grad)
+    return ENGINES[name](potential, types, tile=tile, drop_cutoff_grad=drop_cutoff_grad)
