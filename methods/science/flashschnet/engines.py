@@ -10,6 +10,7 @@ from torch import Tensor
 
 from runner.errors import BadInput
 from runner.methods.science.flashschnet.autograd_engines import Csr, Naive
+from runner.methods.science.flashschnet.compiled_passes import CompiledPasses
 from runner.methods.science.flashschnet.engine import Engine
 from runner.methods.science.flashschnet.fused import Fused
 from runner.methods.science.flashschnet.potential import SchNet
@@ -28,6 +29,8 @@ ENGINES: dict[str, Callable[..., Engine]] = {
     "csr": _untiled(Csr),
     "tiled": partial(Fused, passes=Tiles, both=False),
     "tiled_pairs": partial(Fused, passes=Tiles, both=True),
+    "ext": partial(Fused, passes=CompiledPasses, both=False),
+    "ext_pairs": partial(Fused, passes=CompiledPasses, both=True),
 }
 
 

@@ -87,7 +87,7 @@ class Tiles(EdgePasses):
         """W(d) [T, F], without the cutoff; h = tanh(.), the basis and d - mu stay in their buffers."""
         basis, first, second = self.potential.basis, block.filter[0], block.filter[2]
         rows = len(d)
-        away = torch.sub(d.unsqueeze(1), basis.centres, out=self._away[:rows])
+        away = torch.sub(d.unsqueeze(1), basis.centres(d), out=self._away[:rows])
         rbf = torch.mul(away, away, out=self._basis[:rows]).mul_(basis.gamma).exp_()
         rbf *= envelope(d, self.potential.cutoff).unsqueeze(1)
         h = torch.addmm(first.bias, rbf, first.weight.T, out=self._hidden[:rows]).tanh_()  # type: ignore[call-overload]
