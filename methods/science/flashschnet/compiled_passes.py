@@ -1,20 +1,19 @@
-"""The passes over edges with compiled loops around torch's matrix products, a tile at a time."""
+"""The steps of a tile as compiled loops; each stands in ``kernels``."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Any
 
-import torch
+import numpy as np
 from torch import Tensor
 from torch.nn import functional
 
-from runner.methods.science.flashschnet.fused import EdgePasses
 from runner.methods.science.flashschnet.potential import Block
+from runner.methods.science.flashschnet.tiles import Tile, TiledPasses
 
 
-class CompiledPasses(EdgePasses):
-    """See ``EdgePasses``; what each kernel does stands in ``kernels``."""
+class CompiledPasses(TiledPasses):
+    """The filter's first layer sums a window of weight rows; gathered rows are never written."""
 
     def __init__(self, *args: Any, **options: Any) -> None:
         from runner.methods.science.flashschnet import kernels
@@ -22,51 +21,42 @@ class CompiledPasses(EdgePasses):
         super().__init__(*args, **options)
         self._kernels = kernels.kernels(self.distances.dtype)
         self._reach = kernels.REACH[self.distances.dtype]
-        block: Block = self.potential.blocks[0]  # type: ignore[assignment]
-        rows = max(1, min(self.tile, len(self.distances)))
-        self._h, self._u, self._w = (self.distances.new_empty(rows, block.gather.in_features) for _ in range(3))
 
-    @property
-    def buffers(self) -> list[Tensor]:
-        """Three."""
-        return [self._h, self._u, self._w]
-
-    def sum_messages(self, block: Block, y: Tensor) -> Tensor:
-        """[N, F] -> [N, F]."""
-        m = torch.zeros_like(y)
-        second, filter_of = block.filter[2].weight, self._filter(block)
-        for source, destination, d in self._tiles():
-            h, u, w = self._h[: len(d)], self._u[: len(d)], self._w[: len(d)]
-            self._kernels.hidden(d.numpy(), *filter_of, h.numpy(), u.numpy())
-            torch.mm(h, second.T, out=w)
-            self._kernels.add_messages(source, destination, w.numpy(), y.numpy(), m.numpy(), self.both)
-        return m
-
-    def gradients(self, block: Block, y: Tensor, g: Tensor, slope: Tensor, with_y: bool) -> Tensor | None:
-        """dE/dd = (q B) . d(fc h)/dd, with B the filter's second layer and q = y_j * g_i (of a pair: + y_i * g_j)."""
-        g_y = torch.zeros_like(y)
-        second, filter_of = block.filter[2].weight, self._filter(block)
-        at = 0
-        for source, destination, d in self._tiles():
-            h, u, w = self._h[: len(d)], self._u[: len(d)], self._w[: len(d)]
-            self._kernels.hidden_and_slope(d.numpy(), *filter_of, h.numpy(), u.numpy())
-            if with_y:
-                torch.mm(h, second.T, out=w)
-            operands = [tensor.numpy() for tensor in (w, y, g, h, g_y)]
-            self._kernels.multiply(source, destination, *operands, with_y, self.both)
-            torch.mm(h, second, out=w)
-            self._kernels.contract(w.numpy(), u.numpy(), slope[at : at + len(d)].numpy())
-            at += len(d)
-        return g_y if with_y else None
-
-    def _filter(self, block: Block) -> tuple[Any, ...]:
-        first = block.filter[0]
+    def prepared(self, block: Block) -> tuple[Any, ...]:
+        """A transposed, between rows of zeros for windows that reach beyond the basis; b; what the basis needs."""
+        first, basis = block.filter[0], self.potential.basis
         rows = functional.pad(first.weight.T, (0, 0, self._reach - 1, self._reach)).contiguous()
-        basis = self.potential.basis
         keep = 0.0 if self.drop_cutoff_grad else 1.0
         return rows.numpy(), first.bias.numpy(), basis.spacing, basis.cutoff, keep
 
-    def _tiles(self) -> Iterator[tuple[Any, Any, Tensor]]:
-        ends = self.ends.numpy().view("uint64")
-        for at, d in zip(range(0, len(self.distances), self.tile), self.distances.split(self.tile), strict=True):
-            yield ends[0, at : at + self.tile], ends[1, at : at + self.tile], d
+    def hidden(self, first: tuple[Any, ...], tile: Tile) -> None:
+        """See ``TiledPasses``."""
+        self._kernels.hidden(tile.d.numpy(), *first, tile.h.numpy(), tile.u.numpy())
+
+    def hidden_and_slope(self, first: tuple[Any, ...], tile: Tile) -> None:
+        """See ``TiledPasses``."""
+        self._kernels.hidden_and_slope(tile.d.numpy(), *first, tile.h.numpy(), tile.u.numpy())
+
+    def add_messages(self, tile: Tile, y: Tensor, m: Tensor) -> None:
+        """See ``TiledPasses``."""
+        self._kernels.add(*_ends(tile), tile.w.numpy(), y.numpy(), m.numpy(), self.both)
+
+    def add_gradients(self, tile: Tile, g: Tensor, g_y: Tensor) -> None:
+        """g_y_i += w g_j; both: g_y_j += w g_i.
+
+        A list of directed edges holds both directions of a pair, and w is the same in both: what j's gradient owes to
+        the edge (j, i) is what the edge (i, j) adds to its own destination, so that rows are summed one by one.
+        """
+        self._kernels.add(*_ends(tile), tile.w.numpy(), g.numpy(), g_y.numpy(), self.both)
+
+    def multiply(self, tile: Tile, y: Tensor, g: Tensor) -> None:
+        """See ``TiledPasses``."""
+        self._kernels.multiply(*_ends(tile), y.numpy(), g.numpy(), tile.w.numpy(), self.both)
+
+    def contract(self, tile: Tile, slope: Tensor) -> None:
+        """See ``TiledPasses``."""
+        self._kernels.contract(tile.h.numpy(), tile.u.numpy(), slope.numpy())
+
+
+def _ends(tile: Tile) -> tuple[Any, Any]:
+    return tile.source.numpy().view(np.uint64), tile.destination.numpy().view(np.uint64)

@@ -30,7 +30,7 @@ class Kernels(NamedTuple):
 
     hidden: Callable[..., None]
     hidden_and_slope: Callable[..., None]
-    add_messages: Callable[..., None]
+    add: Callable[..., None]
     multiply: Callable[..., None]
     contract: Callable[..., None]
 
@@ -39,7 +39,7 @@ class Kernels(NamedTuple):
 def kernels(dtype: torch.dtype) -> Kernels:
     """Compiled at their first call, and kept on disk."""
     reach = REACH[dtype]
-    return Kernels(_hidden(reach, False), _hidden(reach, True), _add_messages(), _multiply(), _contract())
+    return Kernels(_hidden(reach, False), _hidden(reach, True), _add(), _multiply(), _contract())
 
 
 @cache
@@ -90,7 +90,7 @@ def _hidden(reach: int, sloped: bool) -> Callable[..., None]:
 
 
 @cache
-def _add_messages() -> Callable[..., None]:
+def _add() -> Callable[..., None]:
     """Kernel of (source [T], destination [T], w [T, F], y [N, F], m [N, F], both): m_i += w y_j; both: m_j += w y_i."""
 
     @numba.njit(**_options)
@@ -109,15 +109,10 @@ def _add_messages() -> Callable[..., None]:
 
 @cache
 def _multiply() -> Callable[..., None]:
-    """Kernel of (source, destination, w, y, g [N, F], q [T, F], g_y [N, F], with_y, both): q = y_j g_i, g_y_i += w g_j.
-
-    The list holds both directions of a pair, and w is the same in both: what j's gradient owes to edge (j, i) equals
-    what the edge (i, j) adds to its own destination, so that rows are summed one after the other. ``both``: q also has
-    y_i g_j, and g_y_j gets w g_i.
-    """
+    """Kernel of (source [T], destination [T], y [N, F], g [N, F], q [T, F], both): q = y_j g_i; both: + y_i g_j."""
 
     @numba.njit(**_options)
-    def kernel(source, destination, w, y, g, q, g_y, with_y, both):  # type: ignore[no-untyped-def]
+    def kernel(source, destination, y, g, q, both):  # type: ignore[no-untyped-def]
         filters = np.uint64(q.shape[1])
         for r in range(np.uint64(len(source))):
             j, i = source[r], destination[r]
@@ -127,12 +122,6 @@ def _multiply() -> Callable[..., None]:
             else:
                 for f in range(filters):
                     q[r, f] = y[j, f] * g[i, f]
-            if with_y:
-                for f in range(filters):
-                    g_y[i, f] += w[r, f] * g[j, f]
-                if both:
-                    for f in range(filters):
-                        g_y[j, f] += w[r, f] * g[i, f]
 
     return kernel  # type: ignore[no-any-return]
 
