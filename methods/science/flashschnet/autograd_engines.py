@@ -27,9 +27,7 @@ class Naive(Engine):
 
     def energies(self, distances: Tensor, types: Tensor, neighbours: Neighbours) -> Tensor:
         """[E] -> [N]."""
-        out: Tensor = self.potential(
-            distances, neighbours.edge_index, types, drop_cutoff_grad=self.drop_cutoff_grad
-        )
+        out: Tensor = self.potential(distances, neighbours.edge_index, types, drop_cutoff_grad=self.drop_cutoff_grad)
         return out
 
 
@@ -61,9 +59,7 @@ class Compiled(Naive):
 
     def energies(self, distances: Tensor, types: Tensor, neighbours: Neighbours) -> Tensor:
         """[E] -> [N]."""
-        out: Tensor = self._compiled(
-            distances, neighbours.edge_index, types, drop_cutoff_grad=self.drop_cutoff_grad
-        )
+        out: Tensor = self._compiled(distances, neighbours.edge_index, types, drop_cutoff_grad=self.drop_cutoff_grad)
         return out
 
 
@@ -72,11 +68,13 @@ class GatheredSources(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, y: Tensor, neighbours: Neighbours) -> Tensor:
+        """[N, F] -> [E, F]."""
         ctx.neighbours = neighbours
         return y.index_select(0, neighbours.edge_index[0])
 
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:
+        """[E, F] -> [N, F]."""
         neighbours: Neighbours = ctx.neighbours
         return segment_sum(gradient.index_select(0, neighbours.reverse), neighbours.pointers), None
 

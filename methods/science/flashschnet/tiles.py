@@ -2,8 +2,8 @@
 
 Letters: T edges of a tile, N beads, K basis functions, F filters. A block's filter is W(d) = B tanh(A rbf(d) + b); as B
 has no bias, the cutoff may multiply h = tanh(.) instead: W fc = B (fc h). With q = y_j * g_i (of a pair: + y_i * g_j),
-dE/dd = q . B u = (q B) . u, u = d(fc h)/dd. So the forward pass takes one matrix product with B, the backward pass one
-more with B to have fc W again, for the gradient of y, and one with its transpose; the first block needs no such gradient.
+dE/dd = q . B u = (q B) . u, u = d(fc h)/dd. So the forward pass takes one matrix product with B; the backward pass one
+with B, to have fc W again for the gradient of y, and one with its transpose. The first block needs no gradient of y.
 """
 
 from __future__ import annotations
