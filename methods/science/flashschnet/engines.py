@@ -10,10 +10,11 @@ from torch import Tensor
 
 from runner.errors import BadInput
 from runner.methods.science.flashschnet.autograd_engines import Csr, Naive
+from runner.methods.science.flashschnet.compiled_passes import CompiledPasses
 from runner.methods.science.flashschnet.engine import Engine
 from runner.methods.science.flashschnet.fused import Fused
 from runner.methods.science.flashschnet.potential import SchNet
-from runner.methods.science.flashschnet.tiles import Tiles
+from runner.methods.science.flashschnet.tiles import TorchTiles
 
 Weights = Literal["float32", "float16", "bfloat16", "int16"]
 Scaling = Literal["channel", "tensor", "cast"]
@@ -26,8 +27,10 @@ def _untiled(engine: Callable[..., Engine]) -> Callable[..., Engine]:
 ENGINES: dict[str, Callable[..., Engine]] = {
     "naive": _untiled(Naive),
     "csr": _untiled(Csr),
-    "tiled": partial(Fused, passes=Tiles, both=False),
-    "tiled_pairs": partial(Fused, passes=Tiles, both=True),
+    "tiled": partial(Fused, passes=TorchTiles, both=False),
+    "tiled_pairs": partial(Fused, passes=TorchTiles, both=True),
+    "ext": partial(Fused, passes=CompiledPasses, both=False),
+    "ext_pairs": partial(Fused, passes=CompiledPasses, both=True),
 }
 
 

@@ -21,7 +21,7 @@ class EdgePasses(ABC):
     """The passes over the edges of one evaluation.
 
     Args:
-        potential: its basis and cutoff are what a pass needs beside a block.
+        potential: its basis, cutoff and widths are what a pass needs beside a block.
         ends: of the edges [2, P]: source j, destination i, sorted by the latter; of pairs i < j: i, j, sorted by i.
         distances: [P].
         both: an edge stands for both directions: the filter hangs on the distance alone.

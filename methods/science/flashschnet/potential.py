@@ -36,18 +36,20 @@ def gathered_and_added(y: Tensor, filters: Tensor, edge_index: Tensor) -> Tensor
 class RadialBasis(nn.Module):
     """rbf_k(d) = exp(gamma (d - mu_k)^2) fc(d), mu = linspace(0, r_cut, K), gamma = -1 / (2 (mu_2 - mu_1)^2)."""
 
-    centres: Tensor
-
     def __init__(self, num_basis: int, cutoff: float) -> None:
         super().__init__()
-        self.cutoff = cutoff
-        self.register_buffer("centres", torch.linspace(0, cutoff, num_basis, dtype=torch.float64).float())
-        self.gamma = -0.5 / (cutoff / (num_basis - 1)) ** 2
+        self.num_basis, self.cutoff = num_basis, cutoff
+        self.spacing = cutoff / (num_basis - 1)
+        self.gamma = -0.5 / self.spacing**2
 
     def forward(self, distances: Tensor) -> Tensor:
         """[E] -> [E, K]."""
-        gaussians = torch.exp(self.gamma * (distances.unsqueeze(1) - self.centres) ** 2)
+        gaussians = torch.exp(self.gamma * (distances.unsqueeze(1) - self.centres(distances)) ** 2)
         return gaussians * envelope(distances, self.cutoff).unsqueeze(1)
+
+    def centres(self, like: Tensor) -> Tensor:
+        """mu [K], of the dtype and on the device of ``like``."""
+        return torch.linspace(0, self.cutoff, self.num_basis, dtype=like.dtype, device=like.device)
 
 
 class Block(nn.Module):
