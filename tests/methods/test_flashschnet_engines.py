@@ -1,4 +1,4 @@
-"""FlashSchNet's engines: the potential, its neighbour lists, and that every engine gives the same energies and forces."""
+"""FlashSchNet's engines: potential, neighbour lists, and that every engine gives the same energies and forces."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import copy
 import logging
 import math
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 import torch
@@ -16,9 +17,12 @@ from torch import Tensor
 from runner.errors import BadInput
 from runner.methods.science.flashschnet import engines, neighbours, sixteen_bit
 from runner.methods.science.flashschnet.autograd_engines import GatheredSources, segment_sum
+from runner.methods.science.flashschnet.cost import kept_bytes
 from runner.methods.science.flashschnet.engine import Engine
 from runner.methods.science.flashschnet.neighbours import Neighbours
 from runner.methods.science.flashschnet.potential import RadialBasis, SchNet, envelope, envelope_slope
+from runner.store.records import Records
+from tests.conftest import Result
 
 CUTOFF = 12.0
 TYPES = 4
@@ -43,6 +47,24 @@ def molecule(replicas: int = 2, beads: int = 14, seed: int = 0, size: float = 13
     draw = torch.Generator().manual_seed(seed)
     positions = torch.rand(replicas, beads, 3, generator=draw, dtype=torch.float64) * size
     return positions, torch.randint(TYPES, (beads,), generator=draw)
+
+
+def coil(replicas: int, beads: int) -> Tensor:
+    """Compact self-avoiding chains: bonds of 3.8, no pair under 3.0; of 30 places, the one nearest the centre."""
+    draw = torch.Generator().manual_seed(0)
+    chains = []
+    for _ in range(replicas):
+        chain = torch.zeros(1, 3, dtype=torch.float64)
+        while len(chain) < beads:
+            steps = torch.nn.functional.normalize(torch.randn(30, 3, generator=draw, dtype=torch.float64), dim=1)
+            ahead = chain[-1] + 3.8 * steps
+            free = ahead[(torch.cdist(ahead, chain) > 3.0).all(1)]
+            if len(free):
+                chain = torch.cat([chain, free[(free - chain.mean(0)).norm(dim=1).argmin()].unsqueeze(0)])
+            else:
+                chain = chain[: len(chain) // 2 + 1]
+        chains.append(chain)
+    return torch.stack(chains)
 
 
 def run(name: str, model: SchNet, positions: Tensor, types: Tensor, **options: object) -> tuple[Tensor, Tensor]:
@@ -219,7 +241,7 @@ def test_the_compiled_engine_agrees_with_the_naive_one() -> None:
 
 @pytest.mark.parametrize("name", ALL)
 def test_forces_are_central_differences_of_the_energy(name: str) -> None:
-    """Of pairs at half to nearly all of the cutoff, where the filter's own cutoff has a slope that may not be left out."""
+    """Of pairs at half to nearly all of the cutoff, where the filter's own cutoff has a slope that counts."""
     draw = torch.Generator().manual_seed(1)
     directions = torch.nn.functional.normalize(torch.randn(8, 3, generator=draw, dtype=torch.float64), dim=1)
     lengths = torch.linspace(0.25, 0.475, 8, dtype=torch.float64).unsqueeze(1) * CUTOFF
@@ -362,7 +384,8 @@ def test_a_channel_of_zeros_stays_zero() -> None:
 
 @pytest.mark.parametrize(("weights", "limit"), [("float16", 2e-3), ("bfloat16", 1e-2), ("int16", 2e-3)])
 def test_forces_with_sixteen_bit_weights(weights: sixteen_bit.Weights, limit: float) -> None:
-    model, (positions, types) = potential(torch.float32, width=64, num_basis=50, num_blocks=3), molecule(2, 40)
+    model, types = potential(torch.float32, width=128, num_basis=50, num_blocks=3), torch.arange(40) % TYPES
+    positions = coil(1, 40)
     _, forces = run("naive", model, positions, types)
     for name in ("naive", "tiled_pairs", "ext_pairs"):
         _, rounded = run(name, model, positions, types, weights=weights)
@@ -379,3 +402,39 @@ def test_sixteen_bit_weights_take_half_the_bytes() -> None:
 def test_int16_without_a_scale_is_refused() -> None:
     with pytest.raises(BadInput, match="int16 weights need a scale"):
         sixteen_bit.pack(torch.ones(1, 1), "int16", "cast")
+
+
+# --- what they cost
+
+
+def test_fused_engines_keep_a_fifth_of_the_bytes_at_most() -> None:
+    model, types, positions = potential(torch.float32, width=64), torch.arange(64) % TYPES, coil(2, 64)
+    found = neighbours.find(positions, CUTOFF)
+    naive = kept_bytes(engines.make("naive", model, types), positions, found)
+    edges = found.edge_index.shape[1]
+    # of each block: tanh, filter, its product with the cutoff, gathered rows; of the basis the product and its factors
+    assert naive > edges * (2 * 4 * 64 + 2 * 20) * 4
+    for name in FUSED:
+        assert kept_bytes(engines.make(name, model, types, tile=128), positions, found) < 0.2 * naive
+
+
+def test_the_cost_of_all_engines_is_one_run(cli: Callable[..., Result], tmp_path: Path) -> None:
+    sizes = ["hidden=16", "filters=16", "num_basis=8", "num_blocks=2", "output_widths=[8]", "replicas=2", "rounds=1"]
+    chain = ["dataset.beads=16", "dataset.replicas=3", "dataset.val_replicas=1", "dataset.test_replicas=1"]
+    frames = ["dataset.frames=2", "dataset.stride=1", "dataset.settling=1"]
+    method = ["method=schnet_cost", *(f"method.{size}" for size in sizes)]
+    made = cli(*method, "dataset=cg_chain", *chain, *frames, "progress=false")
+    assert made.status == 0, made.err
+    (record,) = Records(f"sqlite:///{tmp_path}/runs/mlflow.db", "runner").all()
+    for name in ALL:
+        assert record.metrics[f"force64/{name}"] < 1e-10
+        assert record.metrics[f"energy32/{name}"] < 1e-6
+        assert record.metrics[f"force32/{name}"] < 1e-5
+        assert record.metrics[f"speed/{name}"] > 0
+        assert record.metrics[f"cpu_seconds/{name}"] > 0
+        assert record.metrics[f"peak/{name}"] > 0
+    assert record.metrics["memory/naive"] == record.metrics["speed/naive"] == 1
+    assert record.metrics["force_rms/drop_cutoff_grad"] > record.metrics["force_rms/float16_channel"] > 0
+    assert cli(*method, "dataset=cg_chain", *chain, *frames, "method.engines=[csr]").err.startswith(
+        "runner: method.engines must hold naive"
+    )

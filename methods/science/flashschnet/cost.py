@@ -83,9 +83,9 @@ class SchNetCost(Method[ForceField]):
         """Nothing to learn."""
 
     def evaluate(self, task: ForceField, run: Run) -> dict[str, float]:
-        """For each engine, the same weights, positions and neighbour list for all, one evaluation of energy and forces::
+        """For each engine, one evaluation of energy and forces of the same weights, positions and neighbour list::
 
-        seconds/<engine>    CPU seconds, the median over rounds in which the engines take turns
+        cpu_seconds/<engine>    CPU seconds, the median over rounds in which the engines take turns
         speed/<engine>      naive's seconds / its own
         memory/<engine>     bytes saved and held for the gradients and the tiles / naive's
         peak/<engine>       most bytes at once / naive's (not of ``compiled``: its buffers aren't seen)
@@ -97,7 +97,7 @@ class SchNetCost(Method[ForceField]):
         ``force_rms/<weights>_<scaling>``: RMS of the change of the forces by 16-bit weights over their own RMS, of
         naive; ``force_rms/drop_cutoff_grad``: likewise without the derivative of the filter's cutoff;
         ``weight_bytes/<weights>_<scaling>``: of the layers that are stored so, over float32's; ``edges``, directed;
-        ``neighbours_per_bead``; ``seconds/neighbours``: of finding them.
+        ``neighbours_per_bead``; ``cpu_seconds/neighbours``: of finding them.
         """
         frames = torch.linspace(0, len(task.positions) - 1, self.replicas, device=task.positions.device).long()
         positions = task.positions[frames]
@@ -118,11 +118,11 @@ class SchNetCost(Method[ForceField]):
         seconds = median_cpu_seconds({**calls, "neighbours": lambda: find(positions, self.cutoff)}, self.rounds)
         kept = {name: kept_bytes(engine, positions, found) for name, engine in by_name.items()}
         peaks = {name: run.step_bytes(call, single) for name, call in calls.items() if name != "compiled"}
-        metrics |= {f"seconds/{name}": value for name, value in seconds.items()}
+        metrics |= {f"cpu_seconds/{name}": value for name, value in seconds.items()}
         metrics |= {f"speed/{name}": seconds["naive"] / seconds[name] for name in by_name}
         metrics |= {f"memory/{name}": value / kept["naive"] for name, value in kept.items()}
         metrics |= {f"peak/{name}": value / peaks["naive"] for name, value in peaks.items()}
-        return metrics | {"naive_megabytes": kept["naive"] / 1e6}
+        return metrics | {"naive_bytes": float(kept["naive"])}
 
     def _differences(
         self, double: SchNet, single: SchNet, types: Tensor, positions: Tensor, found: Neighbours

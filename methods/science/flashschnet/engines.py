@@ -38,7 +38,7 @@ def make(
     potential: SchNet,
     types: Tensor,
     *,
-    tile: int = 512,
+    tile: int = 1024,
     weights: Weights = "float32",
     scaling: Scaling = "channel",
     drop_cutoff_grad: bool = False,
