@@ -343,6 +343,37 @@ def test_an_unknown_engine_is_told() -> None:
         engines.make("fast", potential(), torch.zeros(1, dtype=torch.int64))
 
 
+# --- Triton
+
+
+@pytest.mark.parametrize("drop", [False, True])
+@pytest.mark.parametrize(("dtype", "limit"), [(torch.float64, 1e-10), (torch.float32, 1e-5)])
+def test_the_triton_kernels_agree_with_the_naive_engine(
+    dtype: torch.dtype, limit: float, drop: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On a GPU where there is one, else in Triton's interpreter; sizes are no powers of two, one bead is alone."""
+    pytest.importorskip("triton", reason="triton comes with PyTorch for CUDA")
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    if device.type == "cpu":
+        monkeypatch.setenv("TRITON_INTERPRET", "1")
+    model, (positions, types) = potential(width=20), molecule(1, 7)
+    positions[0, 6] += 100
+    positions = torch.cat([positions, 0.9 * positions])
+    energy, forces = run("naive", model, positions, types, drop_cutoff_grad=drop)
+    ours, our_forces = run(
+        "triton", model.to(device, dtype), positions.to(device), types.to(device), drop_cutoff_grad=drop
+    )
+    assert (ours.cpu() - energy).abs().max() < limit * energy.abs().max()
+    assert (our_forces.cpu() - forces).abs().max() < limit * forces.abs().max()
+
+
+def test_triton_without_a_gpu_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("TRITON_INTERPRET", raising=False)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    with pytest.raises(BadInput, match=r"engine 'triton': (it needs a CUDA GPU|triton is not installed)"):
+        run("triton", potential(), *molecule())
+
+
 # --- 16 bits
 
 

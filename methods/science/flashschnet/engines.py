@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import logging
+import os
 import shutil
 from collections.abc import Callable
 from importlib.util import find_spec
 
+import torch
 from torch import Tensor
 
 from runner.errors import BadInput
@@ -17,6 +19,7 @@ from runner.methods.science.flashschnet.fused import EdgePasses, Fused
 from runner.methods.science.flashschnet.potential import SchNet
 from runner.methods.science.flashschnet.sixteen_bit import Scaling, Weights, round_weights
 from runner.methods.science.flashschnet.tiles import TorchTiles
+from runner.methods.science.flashschnet.triton_passes import TritonPasses
 
 ENGINES: dict[str, str] = {
     "naive": "autograd, edge tensors gathered and scattered",
@@ -26,6 +29,7 @@ ENGINES: dict[str, str] = {
     "tiled_pairs": "fused passes in plain torch, over pairs",
     "ext": "fused passes compiled by numba, over directed edges",
     "ext_pairs": "fused passes compiled by numba, over pairs",
+    "triton": "fused passes as Triton kernels on a GPU, over directed edges",
 }
 """What each one is."""
 
@@ -78,10 +82,17 @@ def missing(name: str) -> str | None:
     """Why the engine can't run here, if so."""
     if name == "compiled" and not any(map(shutil.which, ("g++", "clang++"))):
         return "torch.compile needs a C++ compiler (g++ or clang++)"
+    if name == "triton":
+        if not find_spec("triton"):
+            return "triton is not installed; it comes with PyTorch for CUDA"
+        if not torch.cuda.is_available() and os.environ.get("TRITON_INTERPRET") != "1":
+            return "it needs a CUDA GPU (or TRITON_INTERPRET=1, slow, to test it)"
     return None
 
 
 def _passes(name: str) -> Callable[..., EdgePasses]:
+    if name == "triton":
+        return TritonPasses
     if name.startswith("tiled"):
         return TorchTiles
     if find_spec("numba"):
