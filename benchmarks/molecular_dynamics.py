@@ -10,7 +10,7 @@ from torch_geometric.nn.models import SchNet as Public
 
 from benchmarks.measure import Row
 from runner import registry
-from runner.methods.science.flashschnet.cost import kept_bytes, median_cpu_seconds
+from runner.methods.science.flashschnet.cost import kept_bytes, median_seconds
 from runner.methods.science.flashschnet.engines import make, missing
 from runner.methods.science.flashschnet.neighbours import Neighbours, find
 from runner.methods.science.flashschnet.potential import SchNet
@@ -45,21 +45,32 @@ def engines() -> list[Row]:
         for name, engine in ways.items()
     }
     calls |= {"pyg": of_pyg(task.types, positions, found), "list": lambda: find(positions, CUTOFF)}
-    seconds = median_cpu_seconds(calls, ROUNDS)
+    seconds = median_seconds(calls, ROUNDS)
     kept = {name: kept_bytes(engine, positions, found) / 1e6 for name, engine in ways.items()}
-    what = f"SchNet, {found.edge_index.shape[1]} directed edges, width {WIDTH}, energy and forces"
-    rows = [Row(f"{what}: the neighbour list alone", seconds["list"], "CPU s")]
+    what = f"SchNet, {found.edge_index.shape[1]} edges"
+    rows = [Row(f"{what}: the neighbour list", seconds["list"], "CPU s")]
     for name in ways:
         if name != "naive":
             rows.append(
-                Row(f"{what}: {name} against naive", seconds[name], "CPU s", seconds["naive"], LIMITS.get(name))
+                Row(
+                    f"{what}: energy and forces, {name} against naive",
+                    seconds[name],
+                    "CPU s",
+                    seconds["naive"],
+                    LIMITS.get(name),
+                )
             )
     for name in ways:
         if name.startswith(("tiled", "ext")):
             rows.append(Row(f"{what}: kept and held by {name}", kept[name], "MB", kept["naive"], 0.2))
     another = "another model: softplus, no cutoff in the basis, narrower output"
     rows.append(
-        Row(f"{what}: ext_pairs against PyG's SchNet ({another})", seconds["ext_pairs"], "CPU s", seconds["pyg"])
+        Row(
+            f"{what}: energy and forces, ext_pairs against PyG's SchNet ({another})",
+            seconds["ext_pairs"],
+            "CPU s",
+            seconds["pyg"],
+        )
     )
     return rows
 

@@ -38,7 +38,7 @@ SIXTEEN_BIT: tuple[tuple[Weights, Scaling], ...] = (
 class SchNetCost(Method[ForceField]):
     """Nothing is trained: random weights, frames of the data as replicas, all engines in one run."""
 
-    engines: list[Literal["naive", "csr", "compiled", "tiled", "tiled_pairs", "ext", "ext_pairs"]]
+    engines: list[Literal["naive", "csr", "compiled", "tiled", "tiled_pairs", "ext", "ext_pairs", "triton"]]
     """Measured in turn; naive has to be one."""
     replicas: PositiveInt
     rounds: PositiveInt
@@ -85,19 +85,19 @@ class SchNetCost(Method[ForceField]):
     def evaluate(self, task: ForceField, run: Run) -> dict[str, float]:
         """For each engine, one evaluation of energy and forces of the same weights, positions and neighbour list::
 
-        cpu_seconds/<engine>    CPU seconds, the median over rounds in which the engines take turns
-        speed/<engine>      naive's seconds / its own
-        memory/<engine>     bytes saved and held for the gradients and the tiles / naive's
-        peak/<engine>       most bytes at once / naive's (not of ``compiled``: its buffers aren't seen)
-        energy64/<engine>   largest difference of an energy to naive in float64, relative to it
-        force64/<engine>    largest difference of a force's component, relative to the largest
-        energy32/<engine>   in float32, to naive in float64: per bead, in the energy's unit
-        force32/<engine>    in float32, to naive in float64, relative to the largest
+        engine_seconds/<engine>  CPU time (on a GPU until it is done), the median over rounds of all engines in turn
+        speed/<engine>           naive's seconds / its own
+        memory/<engine>          bytes saved and held for the gradients and the tiles / naive's
+        peak/<engine>            most bytes at once / naive's (not of ``compiled``: its buffers aren't seen)
+        energy64/<engine>        largest difference of an energy to naive in float64, relative to it
+        force64/<engine>         largest difference of a force's component, relative to the largest
+        energy32/<engine>        in float32, to naive in float64: per bead, in the energy's unit
+        force32/<engine>         in float32, to naive in float64, relative to the largest
 
         ``force_rms/<weights>_<scaling>``: RMS of the change of the forces by 16-bit weights over their own RMS, of
         naive; ``force_rms/drop_cutoff_grad``: likewise without the derivative of the filter's cutoff;
         ``weight_bytes/<weights>_<scaling>``: of the layers that are stored so, over float32's; ``edges``, directed;
-        ``neighbours_per_bead``; ``cpu_seconds/neighbours``: of finding them.
+        ``neighbours_per_bead``; ``engine_seconds/neighbours``: of finding them.
         """
         frames = torch.linspace(0, len(task.positions) - 1, self.replicas, device=task.positions.device).long()
         positions = task.positions[frames]
@@ -115,10 +115,10 @@ class SchNetCost(Method[ForceField]):
             name: (lambda engine=engine: engine(positions, found))  # type: ignore[misc]
             for name, engine in by_name.items()
         }
-        seconds = median_cpu_seconds({**calls, "neighbours": lambda: find(positions, self.cutoff)}, self.rounds)
+        seconds = median_seconds({**calls, "neighbours": lambda: find(positions, self.cutoff)}, self.rounds)
         kept = {name: kept_bytes(engine, positions, found) for name, engine in by_name.items()}
         peaks = {name: run.step_bytes(call, single) for name, call in calls.items() if name != "compiled"}
-        metrics |= {f"cpu_seconds/{name}": value for name, value in seconds.items()}
+        metrics |= {f"engine_seconds/{name}": value for name, value in seconds.items()}
         metrics |= {f"speed/{name}": seconds["naive"] / seconds[name] for name in by_name}
         metrics |= {f"memory/{name}": value / kept["naive"] for name, value in kept.items()}
         metrics |= {f"peak/{name}": value / peaks["naive"] for name, value in peaks.items()}
@@ -162,16 +162,23 @@ def _changed_forces(
     return metrics
 
 
-def median_cpu_seconds(calls: Mapping[str, Callable[[], object]], rounds: int) -> dict[str, float]:
-    """Of this process, all threads; the calls take turns, after one round that does not count."""
+def median_seconds(calls: Mapping[str, Callable[[], object]], rounds: int) -> dict[str, float]:
+    """CPU seconds of this process, all threads, or on a GPU wall-clock ones; one round before is not counted."""
     taken: dict[str, list[float]] = {name: [] for name in calls}
     for number in range(rounds + 1):
         for name, call in calls.items():
-            begun = time.process_time()
+            begun = _clock()
             call()
             if number:
-                taken[name].append(time.process_time() - begun)
+                taken[name].append(_clock() - begun)
     return {name: statistics.median(values) for name, values in taken.items()}
+
+
+def _clock() -> float:
+    if not torch.cuda.is_initialized():
+        return time.process_time()
+    torch.cuda.synchronize()
+    return time.perf_counter()
 
 
 def kept_bytes(engine: Engine, positions: Tensor, found: Neighbours) -> int:

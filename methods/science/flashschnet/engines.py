@@ -47,7 +47,7 @@ def make(
     scaling: Scaling = "channel",
     drop_cutoff_grad: bool = False,
 ) -> Engine:
-    """The engine of that name; ``ext`` without numba is ``tiled``.
+    """The engine of that name; ``ext`` without numba, or on a GPU, is ``tiled``.
 
     Args:
         name: a key of ``ENGINES``.
@@ -72,7 +72,8 @@ def make(
         engine = _AUTOGRAD[name](potential, types, drop_cutoff_grad=drop_cutoff_grad)
     else:
         both = name.endswith("_pairs")
-        engine = Fused(potential, types, _passes(name), both=both, tile=tile, drop_cutoff_grad=drop_cutoff_grad)
+        passes = _passes(name, potential.embedding.weight.device)
+        engine = Fused(potential, types, passes, both=both, tile=tile, drop_cutoff_grad=drop_cutoff_grad)
     if weights != "float32":
         round_weights(engine.potential, weights, scaling)
     return engine
@@ -90,10 +91,13 @@ def missing(name: str) -> str | None:
     return None
 
 
-def _passes(name: str) -> Callable[..., EdgePasses]:
+def _passes(name: str, device: torch.device) -> Callable[..., EdgePasses]:
     if name == "triton":
         return TritonPasses
     if name.startswith("tiled"):
+        return TorchTiles
+    if device.type != "cpu":
+        _log.warning("%s: compiled loops run on the CPU alone; plain torch stands in", name)
         return TorchTiles
     if find_spec("numba"):
         return CompiledPasses
