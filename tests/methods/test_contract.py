@@ -23,6 +23,8 @@ UNSET = "???"
 COSTS = ("_seconds", "_bytes")
 SMALL_GRAPH = ["dataset=file", "dataset.split=kfold"]
 SMALL_PAIRS = ["dataset=dsbm", "dataset.cluster_size=8", "dataset.density=0.4"]
+SMALL_CHAIN = ["dataset=cg_chain", "dataset.beads=12", "dataset.replicas=5", "dataset.frames=6", "dataset.stride=5"]
+SMALL_CHAIN += ["dataset.val_replicas=1", "dataset.test_replicas=1", "dataset.settling=50"]
 SMALL_IMAGES = ["dataset=digits", "dataset.train_size=60", "dataset.val_size=30", "dataset.test_size=40"]
 SIDE_32 = ["dataset.pad=12"]
 """Digits as large as the images that convolutional networks are made for."""
@@ -68,6 +70,8 @@ def small(method: str, graph: Path) -> list[str]:
         data = ["dataset=triples", f"dataset.path={triples(graph.parent / 'triples')}"]
     elif "PairClassification" in tasks:
         data = SMALL_PAIRS
+    elif "ForceField" in tasks:
+        data = SMALL_CHAIN
     else:  # nothing is trained: what counts is a modelled target's cost
         data = ["hardware=pulp_8core", f"dataset={next(name for name in DATASETS if _gives(name, tasks))}"]
     known = registry.read("method", method)
