@@ -24,6 +24,8 @@ class Engine(ABC):
         self.potential = without_gradients(potential)
         self.types = types
         self.drop_cutoff_grad = drop_cutoff_grad
+        self.held_bytes = 0
+        """What the last evaluation kept for its gradients, and held for its tiles, beside what autograd saved."""
 
     def __call__(self, positions: Tensor, neighbours: Neighbours | None = None) -> tuple[Tensor, Tensor]:
         """Energy [R] and forces [R, N, 3] in the weights' dtype; neither hangs in an autograd graph.

@@ -2,36 +2,39 @@
 
 from __future__ import annotations
 
+import logging
+import os
+import shutil
 from collections.abc import Callable
-from functools import partial
-from typing import Literal
+from importlib.util import find_spec
 
+import torch
 from torch import Tensor
 
 from runner.errors import BadInput
-from runner.methods.science.flashschnet.autograd_engines import Csr, Naive
+from runner.methods.science.flashschnet.autograd_engines import Compiled, Csr, Naive
 from runner.methods.science.flashschnet.compiled_passes import CompiledPasses
 from runner.methods.science.flashschnet.engine import Engine
-from runner.methods.science.flashschnet.fused import Fused
+from runner.methods.science.flashschnet.fused import EdgePasses, Fused
 from runner.methods.science.flashschnet.potential import SchNet
+from runner.methods.science.flashschnet.sixteen_bit import Scaling, Weights, round_weights
 from runner.methods.science.flashschnet.tiles import TorchTiles
+from runner.methods.science.flashschnet.triton_passes import TritonPasses
 
-Weights = Literal["float32", "float16", "bfloat16", "int16"]
-Scaling = Literal["channel", "tensor", "cast"]
-
-
-def _untiled(engine: Callable[..., Engine]) -> Callable[..., Engine]:
-    return lambda potential, types, *, tile, **options: engine(potential, types, **options)
-
-
-ENGINES: dict[str, Callable[..., Engine]] = {
-    "naive": _untiled(Naive),
-    "csr": _untiled(Csr),
-    "tiled": partial(Fused, passes=TorchTiles, both=False),
-    "tiled_pairs": partial(Fused, passes=TorchTiles, both=True),
-    "ext": partial(Fused, passes=CompiledPasses, both=False),
-    "ext_pairs": partial(Fused, passes=CompiledPasses, both=True),
+ENGINES: dict[str, str] = {
+    "naive": "autograd, edge tensors gathered and scattered",
+    "csr": "autograd, sums over sorted edges",
+    "compiled": "the naive one through torch.compile",
+    "tiled": "fused passes in plain torch, over directed edges",
+    "tiled_pairs": "fused passes in plain torch, over pairs",
+    "ext": "fused passes compiled by numba, over directed edges",
+    "ext_pairs": "fused passes compiled by numba, over pairs",
+    "triton": "fused passes as Triton kernels on a GPU, over directed edges",
 }
+"""What each one is."""
+
+_AUTOGRAD: dict[str, type[Engine]] = {"naive": Naive, "csr": Csr, "compiled": Compiled}
+_log = logging.getLogger(__name__)
 
 
 def make(
@@ -39,26 +42,60 @@ def make(
     potential: SchNet,
     types: Tensor,
     *,
-    tile: int = 512,
+    tile: int = 1024,
     weights: Weights = "float32",
     scaling: Scaling = "channel",
     drop_cutoff_grad: bool = False,
 ) -> Engine:
-    """The engine of that name.
+    """The engine of that name; ``ext`` without numba is ``tiled``.
 
     Args:
         name: a key of ``ENGINES``.
-        potential: SchNet, whose weights are not copied.
+        potential: SchNet. Its weights are shared, but for those in 16 bits, which are taken as they are now.
         types: of the beads of one replica [N], int64.
         tile: edges (or pairs) that the fused engines hold at a time.
-        weights: what the filters' and the output network's weights are stored in.
+        weights: what the filters' and the output network's weights are stored in; they compute in float32.
         scaling: 16-bit weights divided by the largest of an output channel, or of the tensor, or cast as they are.
         drop_cutoff_grad: leave out the derivative of the filter's cutoff, as the released kernels do: the forces are
             then not the gradient of the energy.
 
     Raises:
-        BadInput: there is no such engine.
+        BadInput: there is no such engine, or it can't run here.
     """
     if name not in ENGINES:
         raise BadInput(f"no engine '{name}'; choose one of {', '.join(ENGINES)}")
-    return ENGINES[name](potential, types, tile=tile, drop_cutoff_grad=drop_cutoff_grad)
+    reason = missing(name)
+    if reason:
+        raise BadInput(f"engine '{name}': {reason}")
+    engine: Engine
+    if name in _AUTOGRAD:
+        engine = _AUTOGRAD[name](potential, types, drop_cutoff_grad=drop_cutoff_grad)
+    else:
+        both = name.endswith("_pairs")
+        engine = Fused(potential, types, _passes(name), both=both, tile=tile, drop_cutoff_grad=drop_cutoff_grad)
+    if weights != "float32":
+        round_weights(engine.potential, weights, scaling)
+    return engine
+
+
+def missing(name: str) -> str | None:
+    """Why the engine can't run here, if so."""
+    if name == "compiled" and not any(map(shutil.which, ("g++", "clang++"))):
+        return "torch.compile needs a C++ compiler (g++ or clang++)"
+    if name == "triton":
+        if not find_spec("triton"):
+            return "triton is not installed; it comes with PyTorch for CUDA"
+        if not torch.cuda.is_available() and os.environ.get("TRITON_INTERPRET") != "1":
+            return "it needs a CUDA GPU (or TRITON_INTERPRET=1, slow, to test it)"
+    return None
+
+
+def _passes(name: str) -> Callable[..., EdgePasses]:
+    if name == "triton":
+        return TritonPasses
+    if name.startswith("tiled"):
+        return TorchTiles
+    if find_spec("numba"):
+        return CompiledPasses
+    _log.warning("numba is not installed: %s runs in plain torch (pip install 'forward-runner[packed]')", name)
+    return TorchTiles

@@ -89,6 +89,7 @@ class Fused(Engine):
             drop_cutoff_grad=self.drop_cutoff_grad,
         )
         energy, slope = self.energy_and_slope(types, edges)
+        self.held_bytes += apart.nbytes
         # F_i = -dE/dd (x_i - x_j) / d, and the opposite on j
         apart *= (slope / distances).unsqueeze(1)
         forces = torch.zeros_like(positions).index_add_(0, ends[1], apart, alpha=-1).index_add_(0, ends[0], apart)
@@ -109,6 +110,8 @@ class Fused(Engine):
             energy = self.potential.output(x).squeeze(1)
             (g,) = torch.autograd.grad(energy.sum(), x)
         slope = torch.zeros_like(edges.distances)
+        held = [*(tensor for pair in kept for tensor in pair), *edges.buffers, edges.distances, slope]
+        self.held_bytes = sum(tensor.nbytes for tensor in held)
         for block in reversed(blocks):
             y, t = kept.pop()
             # x' = x + U t, t = tanh(G m): dE/dm = ((dE/dx' U) (1 - t^2)) G

@@ -47,7 +47,8 @@ def _hidden(reach: int, sloped: bool) -> Callable[..., None]:
     """Kernel of (d [T], rows [K + 2 reach - 1, F], bias [F], spacing, cutoff, keep, h [T, F], u [T, F]).
 
     With h = tanh(a), a = sum_k rbf_k(d) A_k + b, it writes fc h to ``h``; ``sloped``: and d(fc h)/dd to ``u``, in which
-    the derivative of this fc counts ``keep`` times. ``rows`` is A transposed, between reach - 1 rows of zeros and reach.
+    the derivative of this fc counts ``keep`` times. ``rows`` is A transposed, reach - 1 rows of zeros before it and
+    reach behind.
     """
     window, tanh = 2 * reach, _tanh(reach == REACH[torch.float32])
     of_offset = np.exp(-0.5 * np.arange(1 - reach, reach + 1) ** 2.0)

@@ -58,9 +58,7 @@ class Block(nn.Module):
     def __init__(self, hidden: int, filters: int, num_basis: int) -> None:
         super().__init__()
         self.project = nn.Linear(hidden, filters, bias=False)
-        self.filter = nn.Sequential(
-            nn.Linear(num_basis, filters), nn.Tanh(), nn.Linear(filters, filters, bias=False)
-        )
+        self.filter = nn.Sequential(nn.Linear(num_basis, filters), nn.Tanh(), nn.Linear(filters, filters, bias=False))
         self.gather = nn.Linear(filters, hidden)
         self.update = nn.Linear(hidden, hidden)
 

@@ -2,8 +2,8 @@
 
 Letters: T edges of a tile, N beads, K basis functions, F filters. A block's filter is W(d) = B tanh(A rbf(d) + b); as B
 has no bias, the cutoff may multiply h = tanh(.) instead: W fc = B (fc h). With q = y_j * g_i (of a pair: + y_i * g_j),
-dE/dd = q . B u = (q B) . u, u = d(fc h)/dd. So the forward pass takes one matrix product with B, the backward pass one
-more with B to have fc W again, for the gradient of y, and one with its transpose; the first block needs no such gradient.
+dE/dd = q . B u = (q B) . u, u = d(fc h)/dd. So the forward pass takes one matrix product with B; the backward pass one
+with B, to have fc W again for the gradient of y, and one with its transpose. The first block needs no gradient of y.
 """
 
 from __future__ import annotations
@@ -107,7 +107,10 @@ class TiledPasses(EdgePasses):
 
 
 class TorchTiles(TiledPasses):
-    """The steps as operations of torch."""
+    """The steps as operations of torch.
+
+    tanh(a) = 2 sigmoid(2 a) - 1, which torch computes in half the time (measured here, with AVX-512).
+    """
 
     def __init__(self, *args: Any, **options: Any) -> None:
         super().__init__(*args, **options)
@@ -121,24 +124,24 @@ class TorchTiles(TiledPasses):
         return [*super().buffers, self._basis, self._basis_slope, self._gathered]
 
     def prepared(self, block: Block) -> tuple[Tensor, Tensor]:
-        """A transposed and b."""
-        return block.filter[0].weight.T, block.filter[0].bias
+        """2 A transposed and 2 b."""
+        return 2 * block.filter[0].weight.T, 2 * block.filter[0].bias
 
     def hidden(self, first: tuple[Tensor, Tensor], tile: Tile) -> None:
         """See ``TiledPasses``."""
         weight, bias = first
         _, basis = self._gaussians(tile.d)
         fc = envelope(tile.d, self.potential.cutoff).unsqueeze(1)
-        torch.addmm(bias, basis.mul_(fc), weight, out=tile.h).tanh_().mul_(fc)
+        torch.addmm(bias, basis.mul_(fc), weight, out=tile.h).sigmoid_().sub_(0.5).mul_(2 * fc)
 
     def hidden_and_slope(self, first: tuple[Tensor, Tensor], tile: Tile) -> None:
         """u = fc (1 - tanh^2) (A rbf') + fc' tanh, rbf' = exp(.) (2 gamma (d - mu) fc + fc')."""
         weight, bias = first
         away, basis = self._gaussians(tile.d)
         fc, slope = (function(tile.d, self.potential.cutoff).unsqueeze(1) for function in (envelope, envelope_slope))
-        basis_slope = away.mul_(fc * (2 * self.potential.basis.gamma)).add_(slope).mul_(basis)
-        h = torch.addmm(bias, basis.mul_(fc), weight, out=tile.h).tanh_()
-        u = torch.mm(basis_slope, weight, out=tile.u)
+        half_slope = away.mul_(fc * self.potential.basis.gamma).add_(slope / 2).mul_(basis)
+        h = torch.addmm(bias, basis.mul_(fc), weight, out=tile.h).sigmoid_().sub_(0.5).mul_(2)
+        u = torch.mm(half_slope, weight, out=tile.u)
         u.addcmul_(torch.mul(h, h, out=tile.w), u, value=-1).mul_(fc)
         if not self.drop_cutoff_grad:
             u.addcmul_(h, slope)
