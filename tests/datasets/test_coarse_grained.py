@@ -168,7 +168,7 @@ def test_inversion_finds_the_series_that_made_the_dihedrals() -> None:
 
 @pytest.fixture(scope="module")
 def ala2() -> ForceField:
-    dataset = registry.build(compose(["method=force_matching", "dataset=ala2_cg"]).config["dataset"])
+    dataset = registry.build(compose(["method=force_matching", "dataset=cg_ala2"]).config["dataset"])
     if any(sources.status(file) is sources.Status.MISSING for file in dataset.files()):
         pytest.skip("not in the cache, and RUNNER_DATA_MIRROR does not have it")
     task: ForceField = dataset.load("ForceField")

@@ -24,8 +24,6 @@ COSTS = ("_seconds", "_bytes", "speed")
 """Ends of names, up to a slash, of what is measured: it differs from one time to the next."""
 SMALL_GRAPH = ["dataset=file", "dataset.split=kfold"]
 SMALL_PAIRS = ["dataset=dsbm", "dataset.cluster_size=8", "dataset.density=0.4"]
-SMALL_CHAIN = ["dataset=cg_chain", "dataset.beads=12", "dataset.replicas=5", "dataset.frames=6", "dataset.stride=5"]
-SMALL_CHAIN += ["dataset.val_replicas=1", "dataset.test_replicas=1", "dataset.settling=50"]
 SMALL_IMAGES = ["dataset=digits", "dataset.train_size=60", "dataset.val_size=30", "dataset.test_size=40"]
 SMALL_CHAIN = ["dataset=cg_chain", "dataset.beads=16", "dataset.frames=2", "dataset.stride=1", "dataset.settling=1"]
 SIDE_32 = ["dataset.pad=12"]

@@ -69,7 +69,7 @@ class CoarseGrainedDynamics(Method[ForceField]):
 
     potential: RunReference
     """A run of ``force_matching``."""
-    engine: Literal["naive", "csr", "tiled", "tiled_pairs", "ext", "ext_pairs"]
+    engine: Literal["naive", "csr", "compiled", "tiled", "tiled_pairs", "ext", "ext_pairs", "triton"]
     tile: PositiveInt
     weights: Literal["float32", "float16", "bfloat16", "int16"]
     scaling: Literal["channel", "tensor", "cast"]
