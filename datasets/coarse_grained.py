@@ -13,10 +13,12 @@ from numpy.typing import NDArray
 from runner import fingerprint
 from runner.contracts import Dataset, ForceField
 from runner.datasets import chain_physics as physics
+from runner.datasets import internal_coordinates as internal
+from runner.datasets import sources
 from runner.datasets.array_files import read_npz
 from runner.errors import BadInput, CorruptData
 from runner.places import cache_dir
-from runner.types import NonNegativeFloat, NonNegativeInt, PositiveInt
+from runner.types import NonNegativeInt, PositiveFloat, PositiveInt
 
 Arrays = dict[str, NDArray[Any]]
 SMALLEST_CHAIN = 8
@@ -40,7 +42,7 @@ class Chain(Dataset):
     draw: NonNegativeInt
 
     def load(self, task: str) -> ForceField:
-        """Positions, energies and forces of ``replicas`` x ``frames`` frames, a replica's in a row; made once, then cached.
+        """Positions, energies and forces of ``replicas`` x ``frames`` frames, a replica's in a row; made once, cached.
 
         Raises:
             BadInput: too few beads, or no replica is left to train.
@@ -114,6 +116,66 @@ class Chain(Dataset):
         return {**parts, "contacts": pairs.numpy(), "contact_lengths": lengths.float().numpy()}
 
 
+def _array(name: str, sha256: str) -> sources.File:
+    return sources.File(
+        title="alanine dipeptide, 5 beads",
+        name=f"ala2/{name}",
+        sha256=sha256,
+        mirror=sources.Mirror(path=f"md/{name}", sha256=sha256),
+    )
+
+
+_POSITIONS = _array("ala2_coordinates.npy", "00f1f6b70fbc9473157511d53a73b6f629d284d3e08e79155b9d2bf546d6dc81")
+_FORCES = _array("ala2_forces.npy", "de1936e1a431b789cb3366b6d5c0208913d2b516d81d199f09f5c914bb536f56")
+ALA2_MASSES = (12.0, 14.0, 12.0, 12.0, 14.0)
+"""C, N, CA, C, N: told by the bonds' lengths, 1.33, 1.47, 1.54 and 1.34 A."""
+
+
+@dataclass(kw_only=True)
+class AlanineDipeptide(Dataset):
+    """10,000 frames of the backbone's five heavy atoms, with forces that average over everything else.
+
+    Their unit is kcal/mol/A: along the four bonds the slopes of the forces over the lengths (1018, 688, 680, 1011) are
+    those of kT over the lengths' variances at 300 K (933, 663, 641, 944); in kJ they would be 4.2 times as large. The
+    prior is that of the training frames by themselves: means and kT over variances of bonds and angles, and a Fourier
+    series for -kT ln p of the dihedrals.
+    """
+
+    harmonics: PositiveInt
+    """Of the dihedrals' series."""
+    beta: PositiveFloat
+    val_frames: PositiveInt
+    test_frames: PositiveInt
+
+    def files(self) -> list[sources.File]:
+        """Positions and forces."""
+        return [_POSITIONS, _FORCES]
+
+    def load(self, task: str) -> ForceField:
+        """Validation and test frames are the last ones; errors as in :func:`runner.datasets.sources.fetch`.
+
+        Raises:
+            BadInput: no frame is left to train.
+        """
+        positions, forces = (np.load(sources.fetch(file), allow_pickle=False) for file in self.files())
+        kept = self.val_frames + self.test_frames
+        if kept >= len(positions):
+            raise BadInput(f"dataset.val_frames + test_frames = {kept} leaves none of {len(positions)} to train")
+        frames = np.arange(len(positions))
+        return force_field(
+            name="alanine dipeptide, 5 beads",
+            arrays={
+                "positions": positions,
+                "forces": forces,
+                "types": np.arange(5),
+                "masses": np.array(ALA2_MASSES),
+                **internal.fitted_prior(positions[:-kept], beta=self.beta, harmonics=self.harmonics),
+            },
+            beta=self.beta,
+            splits=np.split(frames, [len(frames) - kept, len(frames) - self.test_frames]),
+        )
+
+
 def force_field(*, name: str, arrays: Arrays, beta: float, splits: list[NDArray[np.integer]]) -> ForceField:
     """The task of these arrays; what isn't among them is empty.
 
@@ -134,20 +196,18 @@ def force_field(*, name: str, arrays: Arrays, beta: float, splits: list[NDArray[
         "contact_lengths": (0,),
     }
     indices = ("types", "bonds", "angles", "dihedrals", "repulsions", "contacts")
-    whole = {key: np.zeros(shape) for key, shape in empty.items()} | arrays
+    whole = {
+        key: value.astype(np.int64 if key in indices else np.float32)
+        for key, value in ({key: np.zeros(shape) for key, shape in empty.items()} | arrays).items()
+    }
     train, val, test = (torch.from_numpy(np.asarray(part, np.int64)) for part in splits)
     return ForceField(
         name=name,
-        fingerprint=fingerprint.of_arrays(
-            **{key: value.astype(np.int64) if key in indices else value.astype(np.float32) for key, value in whole.items()}
-        ),
+        fingerprint=fingerprint.of_arrays(**whole),
         num_types=int(whole["types"].max()) + 1,
         beta=beta,
         train=train,
         val=val,
         test=test,
-        **{
-            key: torch.from_numpy(value.astype(np.int64 if key in indices else np.float32))
-            for key, value in whole.items()
-        },
+        **{key: torch.from_numpy(value) for key, value in whole.items()},
     )

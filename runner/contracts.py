@@ -349,8 +349,8 @@ class ImageClassification(Task):
 class ForceField(Task):
     """Frames of one molecule's beads with the forces on them, and what is known of its potential beforehand.
 
-    S frames, N beads; b bonds, a angles, d dihedrals with n harmonics, p repelling pairs, c native contacts. Lengths are
-    in A, angles in rad, energies in kcal/mol, masses in amu; floating-point tensors are float32. The prior is
+    S frames, N beads; b bonds, a angles, d dihedrals with n harmonics, p repelling pairs, c native contacts. Lengths
+    are in A, angles in rad, energies in kcal/mol, masses in amu; floating-point tensors are float32. The prior is
 
         sum_bonds k/2 (r - r_0)^2 + sum_angles k/2 (theta - theta_0)^2 + sum_pairs (sigma / r)^6
         + sum_dihedrals sum_h (s_h sin h phi + c_h cos h phi),  h = 1..n.
@@ -359,7 +359,7 @@ class ForceField(Task):
     positions: Tensor
     """[S, N, 3]."""
     energies: Tensor
-    """[S]; empty where they aren't known: forces of coarse-grained frames are averages, without an energy of their own."""
+    """[S]; empty where they aren't known: forces that average over what isn't shown have no energy beside them."""
     forces: Tensor
     """[S, N, 3], kcal/mol/A."""
     types: Tensor

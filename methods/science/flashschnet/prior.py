@@ -1,7 +1,7 @@
 """What a coarse-grained potential knows before it learns: bonds, angles, dihedrals and repulsion, with their forces.
 
-Letters: R replicas, N beads, B terms of a kind. Positions are taken with beads first, [N, R, 3], so that a bead's row is
-gathered and added to as one piece.
+Letters: R replicas, N beads, B terms of a kind. Positions are taken with beads first, [N, R, 3], so that a bead's row
+is gathered and added to as one piece.
 """
 
 from __future__ import annotations

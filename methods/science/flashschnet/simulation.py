@@ -69,7 +69,7 @@ class CoarseGrainedDynamics(Method[ForceField]):
 
     potential: RunReference
     """A run of ``force_matching``."""
-    engine: Literal["naive", "csr", "tiled", "tiled_pairs", "ext", "ext_pairs"]
+    engine: Literal["naive", "csr", "compiled", "tiled", "tiled_pairs", "ext", "ext_pairs", "triton"]
     tile: PositiveInt
     weights: Literal["float32", "float16", "bfloat16", "int16"]
     scaling: Literal["channel", "tensor", "cast"]
@@ -156,9 +156,8 @@ class CoarseGrainedDynamics(Method[ForceField]):
                 model.timed_steps += self.sample_every
             warm = True
             if not replicas.energy.isfinite().all():
-                raise Diverged(
-                    f"the energy is no number after {epoch * self.sample_every} steps; try a smaller method.dt"
-                )
+                steps = epoch * self.sample_every
+                raise Diverged(f"the energy is no number after {steps} steps; try a smaller method.dt")
             model.sample()
             if self.tempering and epoch * self.sample_every % self.exchange_every == 0:
                 odd = bool(epoch * self.sample_every // self.exchange_every % 2)

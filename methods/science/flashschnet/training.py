@@ -45,9 +45,7 @@ class ForceMatching(Method[ForceField]):
             BadInput: fewer than two basis functions, which have no distance between them.
         """
         if self.num_basis == 1:
-            raise BadInput(
-                "method.num_basis must be at least 2: the distance between two centres is the Gaussians' width"
-            )
+            raise BadInput("method.num_basis must be 2 or more: the distance of two centres is the Gaussians' width")
         self.model: SchNet = run.adapt(
             SchNet(
                 num_types=task.num_types,
