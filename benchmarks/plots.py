@@ -431,7 +431,9 @@ def flashschnet() -> None:
         "#1e6fb3" if name.endswith("_pairs") else "#b3541e" if name == "naive" else "#7fb2d9" for name in engines
     ]
     figure, axes = pyplot.subplots(1, 3, figsize=(12, 3.4), layout="constrained", width_ratios=[1, 1, 0.8])
-    for axis, (column, label) in zip(axes, {"speed-up": "times naive's speed", "memory": "of naive's bytes"}.items()):
+    for axis, (column, label) in zip(
+        axes, {"speed-up": "times naive's speed", "memory": "of naive's bytes"}.items(), strict=False
+    ):
         found = [cells["cost", name, column] for name in engines]
         bars = axis.bar(engines, [cell["mean"] for cell in found], color=colours)
         axis.errorbar(
