@@ -59,6 +59,7 @@ BLOCKS: dict[str, Callable[[], str]] = {
     "methods/graph/directed/README.md": lambda: section(
         "directed-gnn-survey", "Claims", "Directed block models", "Pairs of papers"
     ),
+    "methods/science/flashschnet/README.md": lambda: section("flashschnet", "Claims", "Energy and", "Langevin"),
     "methods/graph/nbfnet/README.md": lambda: section("nbfnet", "Claims", "GraIL"),
     "methods/graph/virgo/README.md": lambda: section("virgo", "Claims", "Node"),
     "methods/graph/practical_attack/README.md": lambda: section(

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from runner import registry
@@ -41,8 +41,9 @@ def small(**changes: int) -> Chain:
     return Chain(**(SIZES | few | changes))
 
 
-def target(beads: int = 12) -> torch.Tensor:
-    return physics.folded(beads, torch.Generator().manual_seed(0))
+@pytest.fixture(scope="module")
+def target() -> torch.Tensor:
+    return physics.folded(12, torch.Generator().manual_seed(0))
 
 
 def test_the_chain_is_the_compact_coil_that_was_asked_for(chain: ForceField) -> None:
@@ -61,10 +62,10 @@ def test_splits_keep_replicas_apart(chain: ForceField) -> None:
     assert torch.equal(whole, torch.arange(20))
 
 
-def test_forces_are_minus_the_slope_of_the_energy(chain: ForceField) -> None:
+def test_forces_are_minus_the_slope_of_the_energy(target: torch.Tensor) -> None:
     """Of the chain's whole potential, by central differences in float64."""
-    folding = physics.folding_chain(target())
-    x = target() + 0.1
+    folding = physics.folding_chain(target)
+    x = target + 0.1
     shifts = 1e-5 * torch.eye(36, dtype=torch.float64).view(36, 12, 3)
     energy = folding(torch.cat([x + shifts, x - shifts]))[0]
     slope = (energy[:36] - energy[36:]) / 2e-5
@@ -93,8 +94,8 @@ def test_the_stored_energies_and_forces_are_those_of_the_stated_potential(chain:
     torch.testing.assert_close(-slope, task.forces[:3], rtol=0, atol=1e-3)
 
 
-def test_the_target_is_the_bottom_of_its_contacts() -> None:
-    pairs, lengths = physics.native_contacts(target())
+def test_native_contacts_are_near_in_space_and_far_along_the_chain(target: torch.Tensor) -> None:
+    pairs, lengths = physics.native_contacts(target)
     assert len(pairs) > 0
     assert bool((pairs[:, 1] - pairs[:, 0] >= 4).all())
     assert float(lengths.max()) < physics.CONTACT_CUTOFF
@@ -135,6 +136,7 @@ def test_impossible_sizes_are_refused(changes: dict[str, int], told: str) -> Non
 # Fitted priors
 
 
+@settings(max_examples=10)
 @given(seed=st.integers(0, 100))
 def test_inversion_finds_the_harmonic_potential_that_made_the_frames(seed: int) -> None:
     draw = np.random.default_rng(seed)

@@ -376,9 +376,17 @@ def test_tempering_counts_samples_at_the_asked_temperature(cli: Cli, tmp_path: P
     line = ["method.tempering=[1.42]", "method.exchange_every=4", "method.engine=naive"]
     result = cli(*SIMULATION, *line)
     assert result.status == 0, result.err
-    metrics = records(tmp_path / "runs")["cg_dynamics"].metrics
-    assert 0 < metrics["exchange_rate"] <= 1
-    assert metrics["potential_energy_error"] > 0
+    record = records(tmp_path / "runs")["cg_dynamics"]
+    assert 0 < record.metrics["exchange_rate"] <= 1
+    assert record.metrics["potential_energy_error"] > 0
+    again = cli("mode=evaluate", f"run={record.run_id}", "progress=false")
+    assert again.status == 0, again.err
+    evaluated = Records(f"sqlite:///{tmp_path}/runs/mlflow.db", "runner").all()
+    (own,) = [run for run in evaluated if run.tags["runner.kind"] == "evaluate"]
+    trained = ("parameters", "epochs")
+    shared = set(physics(own)) & set(physics(record)) - set(trained)
+    assert {name: own.metrics[name] for name in shared} == {name: record.metrics[name] for name in shared}
+    assert "potential_energy" in shared
 
 
 OTHER = " ".join(["method=force_matching", "method.epochs=1", *SMALL, "dataset.beads=10", *NARROW])
