@@ -17,7 +17,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from runner.errors import BadInput
+from runner.errors import BadInput, Diverged
 from runner.methods.science.flashschnet import engines, neighbours, sixteen_bit
 from runner.methods.science.flashschnet.autograd_engines import SegmentMessages, segment_sum
 from runner.methods.science.flashschnet.cost import kept_bytes
@@ -150,6 +150,11 @@ def test_neighbours_are_those_of_brute_force(seed: int, replicas: int, beads: in
     ]
     assert found.edge_index.T.tolist() == [list(edge) for edge in expected]
     assert found.pairs.T.tolist() == sorted([i, j] for i, j in expected if i < j)
+
+
+def test_a_position_that_is_no_number_is_told() -> None:
+    with pytest.raises(Diverged, match="a bead's position is no number"):
+        neighbours.find(torch.tensor([[[0.0, 0, 0], [math.nan, 0, 0]]]), CUTOFF)
 
 
 @settings(max_examples=30)
