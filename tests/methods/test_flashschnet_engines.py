@@ -352,6 +352,19 @@ def test_without_numba_the_torch_tiles_stand_in(
     assert torch.equal(ours, run("tiled_pairs", model, positions, types)[0])
 
 
+def test_the_quotient_of_polynomials_is_tanh() -> None:
+    """By a filter of one weight without a cutoff to speak of: h is tanh of its bias."""
+    pytest.importorskip("numba", reason="the compiled passes need the extra 'packed'")
+    from runner.methods.science.flashschnet import kernels
+
+    bias = torch.linspace(-12, 12, 4001)
+    rows = torch.zeros(2 + 2 * kernels.REACH[torch.float32] - 1, len(bias))
+    h = torch.empty(1, len(bias))
+    hidden = kernels.kernels(torch.float32).hidden
+    hidden(torch.zeros(1).numpy(), rows.numpy(), bias.numpy(), 1.0, 1.0, 1.0, h.numpy(), h.numpy())
+    torch.testing.assert_close(h[0].double(), bias.double().tanh(), rtol=1e-6, atol=4e-7)
+
+
 def test_an_unknown_engine_is_told() -> None:
     with pytest.raises(BadInput, match="no engine 'fast'; choose one of naive, csr"):
         engines.make("fast", potential(), torch.zeros(1, dtype=torch.int64))
