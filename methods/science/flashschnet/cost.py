@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import copy
+import resource
 import statistics
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, NamedTuple
 
 import torch
 from torch import Tensor
@@ -87,6 +88,7 @@ class SchNetCost(Method[ForceField]):
 
         engine_seconds/<engine>  CPU time (on a GPU until it is done), the median over rounds of all engines in turn
         speed/<engine>           naive's seconds / its own
+        user_speed/<engine>      the same without the kernel's time, most of which are page faults
         memory/<engine>          bytes saved and held for the gradients and the tiles / naive's
         peak/<engine>            most bytes at once / naive's (not of ``compiled``: its buffers aren't seen)
         energy64/<engine>        largest difference of an energy to naive in float64, relative to it
@@ -118,8 +120,9 @@ class SchNetCost(Method[ForceField]):
         seconds = median_seconds({**calls, "neighbours": lambda: find(positions, self.cutoff)}, self.rounds)
         kept = {name: kept_bytes(engine, positions, found) for name, engine in by_name.items()}
         peaks = {name: run.step_bytes(call, single) for name, call in calls.items() if name != "compiled"}
-        metrics |= {f"engine_seconds/{name}": value for name, value in seconds.items()}
-        metrics |= {f"speed/{name}": seconds["naive"] / seconds[name] for name in by_name}
+        metrics |= {f"engine_seconds/{name}": value.cpu for name, value in seconds.items()}
+        metrics |= {f"speed/{name}": seconds["naive"].cpu / seconds[name].cpu for name in by_name}
+        metrics |= {f"user_speed/{name}": seconds["naive"].user / seconds[name].user for name in by_name}
         metrics |= {f"memory/{name}": value / kept["naive"] for name, value in kept.items()}
         metrics |= {f"peak/{name}": value / peaks["naive"] for name, value in peaks.items()}
         return metrics | {"naive_bytes": float(kept["naive"])}
@@ -162,23 +165,31 @@ def _changed_forces(
     return metrics
 
 
-def median_seconds(calls: Mapping[str, Callable[[], object]], rounds: int) -> dict[str, float]:
-    """CPU seconds of this process, all threads, or on a GPU wall-clock ones; one round before is not counted."""
-    taken: dict[str, list[float]] = {name: [] for name in calls}
+class Seconds(NamedTuple):
+    """CPU time of this process, all threads; on a GPU both are wall-clock time until it is done."""
+
+    cpu: float
+    user: float
+    """Without the kernel's share: mostly page faults, of memory that the allocator gave back after the call before."""
+
+
+def median_seconds(calls: Mapping[str, Callable[[], object]], rounds: int) -> dict[str, Seconds]:
+    """Each call's medians over the rounds, in which they take turns; one round before is not counted."""
+    taken: dict[str, list[Seconds]] = {name: [] for name in calls}
     for number in range(rounds + 1):
         for name, call in calls.items():
             begun = _clock()
             call()
             if number:
-                taken[name].append(_clock() - begun)
-    return {name: statistics.median(values) for name, values in taken.items()}
+                taken[name].append(Seconds(*(end - begin for begin, end in zip(begun, _clock(), strict=True))))
+    return {name: Seconds(*map(statistics.median, zip(*found, strict=True))) for name, found in taken.items()}
 
 
-def _clock() -> float:
-    if not torch.cuda.is_initialized():
-        return time.process_time()
-    torch.cuda.synchronize()
-    return time.perf_counter()
+def _clock() -> Seconds:
+    if torch.cuda.is_initialized():
+        torch.cuda.synchronize()
+        return Seconds(time.perf_counter(), time.perf_counter())
+    return Seconds(time.process_time(), resource.getrusage(resource.RUSAGE_SELF).ru_utime)
 
 
 def kept_bytes(engine: Engine, positions: Tensor, found: Neighbours) -> int:
