@@ -353,7 +353,7 @@ def test_without_numba_the_torch_tiles_stand_in(
 
 
 def test_the_quotient_of_polynomials_is_tanh() -> None:
-    """By a filter of one weight without a cutoff to speak of: h is tanh of its bias."""
+    """At d = 0, where the cutoff is 1, and without weights, h is tanh of the bias."""
     pytest.importorskip("numba", reason="the compiled passes need the extra 'packed'")
     from runner.methods.science.flashschnet import kernels
 
