@@ -8,7 +8,18 @@ import time
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks import binary, commands, fp16, images, knowledge_graphs, learning_rules, storing, training, variants
+from benchmarks import (
+    binary,
+    commands,
+    fp16,
+    images,
+    knowledge_graphs,
+    learning_rules,
+    molecular_dynamics,
+    storing,
+    training,
+    variants,
+)
 from benchmarks.measure import Row
 from runner import environment
 
@@ -21,6 +32,7 @@ BENCHMARKS = {
     "images": images.pipeline,
     "edge-messages": knowledge_graphs.messages_against_scatter,
     "nbfnet-epoch": knowledge_graphs.epoch_against_scatter,
+    "molecular-dynamics": molecular_dynamics.engines,
     "fp16": fp16.emulation,
     "processes": learning_rules.blocks_in_processes,
     "image-path": learning_rules.image_path_once,

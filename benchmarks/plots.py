@@ -448,7 +448,41 @@ def directed() -> None:
     print(file)
 
 
+def flashschnet() -> None:
+    """What each engine costs against the naive one, and what a simulation with it finds: every seed, and the mean."""
+    from matplotlib import pyplot
+
+    cells = cells_of("flashschnet")
+    engines = ("naive", "csr", "tiled", "ext", "tiled_pairs", "ext_pairs")
+    colours = [
+        "#1e6fb3" if name.endswith("_pairs") else "#b3541e" if name == "naive" else "#7fb2d9" for name in engines
+    ]
+    figure, axes = pyplot.subplots(1, 3, figsize=(12, 3.4), layout="constrained", width_ratios=[1, 1, 0.8])
+    for axis, (column, label) in zip(
+        axes, {"speed-up": "times naive's speed", "memory": "of naive's bytes"}.items(), strict=False
+    ):
+        found = [cells["cost", name, column] for name in engines]
+        bars = axis.bar(engines, [cell["mean"] for cell in found], color=colours)
+        axis.errorbar(
+            engines, [cell["mean"] for cell in found], [cell["std"] or 0 for cell in found], fmt="none", color="k"
+        )
+        axis.bar_label(bars, fmt="%.2f", padding=2, fontsize="small")
+        axis.set(ylabel=label, title=f"32 replicas of 64 beads, n = {min(cell['n'] for cell in found)}")
+        axis.tick_params("x", rotation=30)
+    for place, name in enumerate(("naive", "ext_pairs")):
+        means = cells["langevin", name, "energy, kcal/mol"]["values"]
+        errors = cells["langevin", name, "its error"]["values"]
+        at = [int(seed) + 0.2 * place for seed in means]
+        axes[2].errorbar(
+            at, list(means.values()), list(errors.values()), fmt="o", capsize=3, label=name, color=colours[-place]
+        )
+    axes[2].set(xlabel="seed", ylabel="mean energy, kcal/mol", title="1000 Langevin steps, standard errors")
+    axes[2].legend(frameon=False, fontsize="small")
+    kept(figure, "methods/science/flashschnet/engines.svg")
+
+
 PLOTS = {
+    "flashschnet": flashschnet,
     "virgo": virgo,
     "metapruning": metapruning,
     "nbfnet": nbfnet,

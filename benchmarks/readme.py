@@ -60,6 +60,7 @@ BLOCKS: dict[str, Callable[[], str]] = {
         "directed-gnn-survey", "Claims", "Directed block models", "Pairs of papers"
     ),
     "methods/graph/nbfnet/README.md": lambda: section("nbfnet", "Claims", "Links", "GraIL", "Edge dropout", "Small"),
+    "methods/science/flashschnet/README.md": lambda: section("flashschnet", "Claims", "Energy and", "Langevin"),
     "methods/graph/virgo/README.md": lambda: section("virgo", "Claims", "Node"),
     "methods/graph/practical_attack/README.md": lambda: section(
         "gnn-practical-attack", "Claims", "The victim's test accuracy"

@@ -346,6 +346,68 @@ class ImageClassification(Task):
 
 
 @dataclass(frozen=True, kw_only=True)
+class ForceField(Task):
+    """Frames of one molecule's beads with the forces on them, and what is known of its potential beforehand.
+
+    S frames, N beads; b bonds, a angles, d dihedrals with n harmonics, p repelling pairs, c native contacts. Lengths
+    are in A, angles in rad, energies in kcal/mol, masses in amu; floating-point tensors are float32. The prior is
+
+        sum_bonds k/2 (r - r_0)^2 + sum_angles k/2 (theta - theta_0)^2 + sum_pairs (sigma / r)^6
+        + sum_dihedrals sum_h (s_h sin h phi + c_h cos h phi),  h = 1..n.
+    """
+
+    positions: Tensor
+    """[S, N, 3]."""
+    energies: Tensor
+    """[S]; empty where they aren't known: forces that average over what isn't shown have no energy beside them."""
+    forces: Tensor
+    """[S, N, 3], kcal/mol/A."""
+    types: Tensor
+    """Kinds of beads [N], int64, in 0..num_types-1."""
+    num_types: int
+    masses: Tensor
+    """[N]."""
+    bonds: Tensor
+    """Beads [b, 2], int64; likewise ``angles`` [a, 3], with the corner in the middle, and ``dihedrals`` [d, 4]."""
+    bond_lengths: Tensor
+    """r_0 [b]."""
+    bond_stiffness: Tensor
+    """k [b], kcal/mol/A^2."""
+    angles: Tensor
+    angle_values: Tensor
+    """theta_0 [a]."""
+    angle_stiffness: Tensor
+    """k [a], kcal/mol/rad^2."""
+    dihedrals: Tensor
+    dihedral_sin: Tensor
+    """s [d, n]."""
+    dihedral_cos: Tensor
+    """c [d, n]."""
+    repulsions: Tensor
+    """Pairs of beads [p, 2], int64."""
+    repulsion_ranges: Tensor
+    """sigma [p]."""
+    contacts: Tensor
+    """Pairs of beads that touch in the folded target [c, 2], int64; none where there is no target."""
+    contact_lengths: Tensor
+    """Their distances there [c]."""
+    beta: float
+    """1 / kT at which the frames were drawn, mol/kcal."""
+    train: Tensor
+    """Indices of training frames, int64, sorted; likewise ``val`` and ``test``. They are disjoint."""
+    val: Tensor
+    test: Tensor
+
+    def splits(self) -> dict[str, Tensor]:
+        """Train, val and test frames."""
+        return {"train": self.train, "val": self.val, "test": self.test}
+
+    def counts(self) -> dict[str, int]:
+        """S and N."""
+        return {"frames": self.positions.shape[0], "beads": self.positions.shape[1]}
+
+
+@dataclass(frozen=True, kw_only=True)
 class Workload(Task):
     """Only the sizes of a network's input and output: what modelled hardware needs to tell a network's cost."""
 

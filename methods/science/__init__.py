@@ -1,0 +1,1 @@
+"""Methods on physical and molecular systems."""

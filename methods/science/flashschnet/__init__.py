@@ -1,0 +1,1 @@
+"""FlashSchNet: a coarse-grained neural potential, evaluated in fused passes over its neighbour list."""
