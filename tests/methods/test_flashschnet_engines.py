@@ -17,7 +17,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from runner.errors import BadInput
+from runner.errors import BadInput, Diverged
 from runner.methods.science.flashschnet import engines, neighbours, sixteen_bit
 from runner.methods.science.flashschnet.autograd_engines import SegmentMessages, segment_sum
 from runner.methods.science.flashschnet.cost import kept_bytes
@@ -150,6 +150,11 @@ def test_neighbours_are_those_of_brute_force(seed: int, replicas: int, beads: in
     ]
     assert found.edge_index.T.tolist() == [list(edge) for edge in expected]
     assert found.pairs.T.tolist() == sorted([i, j] for i, j in expected if i < j)
+
+
+def test_a_position_that_is_no_number_is_told() -> None:
+    with pytest.raises(Diverged, match="a bead's position is no number"):
+        neighbours.find(torch.tensor([[[0.0, 0, 0], [math.nan, 0, 0]]]), CUTOFF)
 
 
 @settings(max_examples=30)
@@ -345,6 +350,19 @@ def test_without_numba_the_torch_tiles_stand_in(
         ours, _ = run("ext_pairs", model, positions, types)
     assert "numba is not installed: ext_pairs runs in plain torch" in caplog.text
     assert torch.equal(ours, run("tiled_pairs", model, positions, types)[0])
+
+
+def test_the_quotient_of_polynomials_is_tanh() -> None:
+    """At d = 0, where the cutoff is 1, and without weights, h is tanh of the bias."""
+    pytest.importorskip("numba", reason="the compiled passes need the extra 'packed'")
+    from runner.methods.science.flashschnet import kernels
+
+    bias = torch.linspace(-12, 12, 4001)
+    rows = torch.zeros(2 + 2 * kernels.REACH[torch.float32] - 1, len(bias))
+    h = torch.empty(1, len(bias))
+    hidden = kernels.kernels(torch.float32).hidden
+    hidden(torch.zeros(1).numpy(), rows.numpy(), bias.numpy(), 1.0, 1.0, 1.0, h.numpy(), h.numpy())
+    torch.testing.assert_close(h[0].double(), bias.double().tanh(), rtol=1e-6, atol=4e-7)
 
 
 def test_an_unknown_engine_is_told() -> None:

@@ -8,6 +8,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from runner.errors import Diverged
+
 BRUTE_FORCE_UP_TO = 256
 """Beads in a replica, from which on a k-d tree finds the pairs."""
 
@@ -45,9 +47,15 @@ class Neighbours:
 
 
 def find(positions: Tensor, cutoff: float) -> Neighbours:
-    """Neighbours of beads at ``positions`` [R, N, 3], in the unit of ``cutoff``."""
+    """Neighbours of beads at ``positions`` [R, N, 3], in the unit of ``cutoff``.
+
+    Raises:
+        Diverged: a position is no number.
+    """
     replicas, beads, _ = positions.shape
     positions = positions.detach()
+    if not positions.isfinite().all():
+        raise Diverged("a bead's position is no number any more; try a smaller time step")
     if beads > BRUTE_FORCE_UP_TO:
         destination, source = _by_tree(positions, cutoff)
     else:
