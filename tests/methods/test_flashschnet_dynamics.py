@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
@@ -87,6 +87,7 @@ TERMS = [(bond, 2, 2), (repulsion, 2, 1), (angle, 3, 2), (dihedral, 4, 0)]
 
 
 @pytest.mark.parametrize(("term", "beads", "parameters"), TERMS)
+@settings(max_examples=20)
 @given(seed=st.integers(0, 1000))
 def test_a_terms_gradient_is_that_of_autograd(
     term: Callable[..., object], beads: int, parameters: int, seed: int
@@ -146,6 +147,7 @@ def test_forces_without_the_cutoffs_slope_are_not(chain: ForceField, network: Sc
     assert (whole - dropped).square().mean().sqrt() > 1e-3 * whole.square().mean().sqrt()
 
 
+@settings(max_examples=20)
 @given(seed=st.integers(0, 1000))
 def test_nothing_pushes_or_turns_the_whole(seed: int, chain: ForceField, network: SchNet) -> None:
     x = chain.positions[seed % len(chain.positions)].unsqueeze(0)
@@ -154,6 +156,7 @@ def test_nothing_pushes_or_turns_the_whole(seed: int, chain: ForceField, network
         assert torch.linalg.cross(x, forces).sum(1).abs().max() < 1e-8
 
 
+@settings(max_examples=20)
 @given(seed=st.integers(0, 1000))
 def test_forces_turn_with_the_molecule(seed: int, chain: ForceField) -> None:
     x, turn = chain.positions[:2], rotation(seed)
@@ -250,6 +253,7 @@ def test_replicas_move_as_if_alone(chain: ForceField) -> None:
         torch.testing.assert_close(alone.positions[0], together.positions[one], rtol=1e-12, atol=1e-12)
 
 
+@settings(max_examples=20)
 @given(seed=st.integers(0, 1000), rungs=st.integers(2, 4), odd=st.booleans())
 def test_exchange_permutes_the_rungs_of_a_ladder(seed: int, rungs: int, odd: bool) -> None:
     draw = torch.Generator().manual_seed(seed)
