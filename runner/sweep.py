@@ -69,6 +69,7 @@ class OnceLauncher(Launcher):
         self, identities: Sequence[Identity], lines: Sequence[list[str]], first: int, total: int
     ) -> list[Cell | None]:
         """Launch cells; None for those that a launcher which broke down had not begun with."""
+        self._engine.check()
         since, broken = time.time(), ""
         parents = [self._parent(identity) for identity in identities]
         launched = [

@@ -24,6 +24,13 @@ GROUP = "cluster"
 class Engine:
     """Hydra's launcher as it is; the base of those that know what runs behind it."""
 
+    def check(self) -> None:
+        """Refuse an engine that doesn't answer, before there is anything to record.
+
+        Raises:
+            BadInput: this machine can't reach it.
+        """
+
     def launch(
         self, launcher: Launcher, cells: Sequence[Sequence[str]], first: int, threads: int
     ) -> Sequence[JobReturn | str]:
@@ -39,7 +46,7 @@ class Engine:
             For each cell what its job gave back, or why it gave nothing.
 
         Raises:
-            BadInput: this machine can't reach the engine.
+            BadInput: the engine refuses them.
             Exception: whatever ended the launcher before all cells had ended.
         """
         returned: Sequence[JobReturn | str] = launcher.launch(cells, initial_job_idx=first)

@@ -7,6 +7,7 @@ this is the same on Ray's core alone.
 from __future__ import annotations
 
 import os
+import socket
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -21,6 +22,7 @@ from runner.errors import BadInput, one_line
 from runner.launchers.engine import Engine
 from runner.types import PositiveInt
 
+ANSWER_SECONDS = 10.0
 QUIET = {"log_to_driver": False, "logging_level": "ERROR"}
 
 
@@ -37,6 +39,16 @@ class Ray(Engine):
     """GB of a cell."""
     workers: PositiveInt | None
     """Most cells at a time; null: as many as Ray has room for."""
+
+    def check(self) -> None:
+        """As ``Engine.check``: Ray itself would wait for minutes."""
+        host, _, port = (self.address or "").rpartition(":")
+        if not host or "/" in host or not port.isdigit():
+            return
+        try:
+            socket.create_connection((host, int(port)), timeout=ANSWER_SECONDS).close()
+        except OSError as error:
+            raise BadInput(f"cluster.address={self.address}: no Ray answers there: {error.strerror or error}") from error
 
     def launch(
         self, launcher: Any, cells: Sequence[Sequence[str]], first: int, threads: int

@@ -17,7 +17,7 @@ from typing import Any
 from hydra.core.singleton import Singleton
 from hydra.core.utils import JobReturn
 
-from runner.errors import BadInput
+from runner.errors import BadInput, nearest
 from runner.launchers.engine import Engine
 from runner.types import PositiveInt
 
@@ -47,6 +47,18 @@ class Slurm(Engine):
     """Most jobs at a time."""
     cells_per_job: PositiveInt
     """Cells that a job makes one after the other: it needs seconds to start, which they share."""
+
+    def check(self) -> None:
+        """As ``Engine.check``."""
+        if shutil.which("sbatch") is None:
+            raise BadInput("no Slurm here: there is no `sbatch`; type the command where one submits to the cluster")
+        asked = subprocess.run(["sinfo", "--noheader", "--format=%R"], capture_output=True, text=True, check=False)
+        if asked.returncode:
+            raise BadInput(f"Slurm doesn't answer: {asked.stderr.strip().splitlines()[-1]}; is SLURM_CONF right?")
+        known = list(dict.fromkeys(asked.stdout.split()))
+        unknown = [name for name in (self.partition or "").split(",") if name and name not in known]
+        if unknown:
+            raise BadInput(f"cluster.partition={unknown[0]}: Slurm has {', '.join(known)}{nearest(unknown[0], known)}")
 
     def launch(
         self, launcher: Any, cells: Sequence[Sequence[str]], first: int, threads: int
@@ -90,8 +102,6 @@ class Batch:
 
 def _executor(params: dict[str, Any], cpus: int) -> Any:
     """submitit's executor with the launcher's parameters."""
-    if shutil.which("sbatch") is None:
-        raise BadInput("no Slurm here: there is no `sbatch`; type the command on a machine that submits to the cluster")
     import submitit
 
     given = dict(params) | {"cpus_per_task": params["cpus_per_task"] or cpus}
