@@ -48,7 +48,9 @@ class Ray(Engine):
         try:
             socket.create_connection((host, int(port)), timeout=ANSWER_SECONDS).close()
         except OSError as error:
-            raise BadInput(f"cluster.address={self.address}: no Ray answers there: {error.strerror or error}") from error
+            raise BadInput(
+                f"cluster.address={self.address}: no Ray answers there: {error.strerror or error}"
+            ) from error
 
     def launch(
         self, launcher: Any, cells: Sequence[Sequence[str]], first: int, threads: int

@@ -71,8 +71,8 @@ class Slurm(Engine):
         try:
             jobs = executor.map_array(Batch(launcher), batches, [Singleton.get_state()] * len(batches))
         except RuntimeError as error:  # submitit tells so of what sbatch refuses
-            reason = next((line for line in reversed(str(error).splitlines()) if "error" in line), str(error))
-            raise BadInput(f"Slurm doesn't take the jobs: {reason}") from error
+            told = [line.partition("error: ")[2] for line in str(error).splitlines() if "error: " in line]
+            raise BadInput(f"Slurm doesn't take the jobs: {'; '.join(told) or error}") from error
         with _cancelled_on_leaving(jobs):
             returned = _wait(jobs)
         return [

@@ -8,7 +8,7 @@ import signal
 import socket
 import subprocess
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 NODES = ("one", "two")
@@ -87,7 +87,7 @@ class Slurm:
         self._begin("slurmctld", "slurmctld", "-D", "-c")
         for node in NODES:
             self.start_node(node)
-        _until(lambda: self.states() == dict.fromkeys(NODES, "idle"), f"nodes aren't idle; see {self._folder}")
+        self.wait_until_idle()
 
     def start_node(self, name: str) -> None:
         """Start a node's daemon; those of its jobs' steps inherit its environment."""
@@ -122,6 +122,15 @@ class Slurm:
         told = self.call("squeue", "--noheader", "--states=all", "--format=%A").split()
         return max(map(int, told), default=0)
 
+    def nodes_of(self, jobs: Iterable[int]) -> set[str]:
+        """Names of the nodes on which jobs ran."""
+        listed = ",".join(map(str, jobs))
+        return set(self.call("squeue", "--noheader", "--states=all", f"--jobs={listed}", "--format=%N").split())
+
+    def wait_until_idle(self) -> None:
+        """Until no job is left on any node."""
+        _until(lambda: self.states() == dict.fromkeys(NODES, "idle"), f"nodes aren't idle; see {self._folder}")
+
     def call(self, *command: str) -> str:
         """What one of Slurm's commands prints."""
         done = subprocess.run(
@@ -135,7 +144,6 @@ class Slurm:
             self._processes[name] = subprocess.Popen(
                 command, env=environment, stdin=subprocess.DEVNULL, stdout=out, stderr=out
             )
-
 
     def _running_on(self, node: str) -> list[int]:
         """Processes of a node: its daemon, the daemons of its jobs' steps, and the jobs."""
