@@ -42,7 +42,7 @@ SlurmdParameters=config_overrides
 SwitchType=switch/none
 MpiDefault=none
 ReturnToService=2
-SlurmdTimeout=300
+SlurmdTimeout=30
 KillWait=2
 MaxArraySize=5001
 MaxJobCount=20000
@@ -94,10 +94,11 @@ class Slurm:
         self._begin(name, "slurmd", "-D", "-N", name, **{NODE: name})
 
     def kill_node(self, name: str) -> None:
-        """SIGKILL a node's daemon, and all that runs on the node, as a power failure does."""
+        """SIGKILL a node's daemon and all that runs on the node, as a power failure does; Slurm notices."""
         daemon = self._processes.pop(name)
         _kill(self._running_on(name))
         daemon.wait()
+        _until(lambda: self.states()[name].startswith("down"), f"node {name} isn't down; see {self._folder}")
 
     def stop(self) -> None:
         """Stop what was started, the youngest first."""
