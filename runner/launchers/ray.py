@@ -23,6 +23,8 @@ from runner.launchers.engine import Engine
 from runner.types import PositiveInt
 
 ANSWER_SECONDS = 10.0
+OWN = {"include_dashboard": False, "_node_ip_address": "127.0.0.1"}
+"""A Ray of the sweep's own answers on this machine alone."""
 QUIET = {"log_to_driver": False, "logging_level": "ERROR"}
 
 
@@ -83,7 +85,7 @@ class Ray(Engine):
     @contextmanager
     def _connected(self, ray: Any, cpus: int) -> Iterator[None]:
         try:
-            ray.init(address=self.address or "local", **QUIET, **({} if self.address else {"include_dashboard": False}))
+            ray.init(address=self.address or "local", **QUIET, **({} if self.address else OWN))
         except (ConnectionError, RuntimeError, ValueError) as error:
             told = one_line(str(error)).partition(". ")[0]
             raise BadInput(f"cluster.address={self.address}: no Ray answers there: {told}") from error
