@@ -87,8 +87,8 @@ class Ray(Engine):
         try:
             ray.init(address=self.address or "local", **QUIET, **({} if self.address else OWN))
         except (ConnectionError, RuntimeError, ValueError) as error:
-            told = one_line(str(error)).partition(". ")[0]
-            raise BadInput(f"cluster.address={self.address}: no Ray answers there: {told}") from error
+            told = one_line(str(error).strip().rpartition("\n")[2])
+            raise BadInput(f"cluster.address={self.address}: Ray lets nobody in there: {told}") from error
         try:
             most = max((node["Resources"].get("CPU", 0) for node in ray.nodes() if node["Alive"]), default=0)
             if most < cpus:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import secrets
 import shutil
 import signal
 import socket
@@ -26,7 +27,7 @@ def missing() -> str:
 
 
 class RayCluster:
-    """Two nodes; ``address`` is what a sweep types."""
+    """Two nodes; ``address`` is what a sweep types, ``environment`` what lets it in."""
 
     def __init__(self) -> None:
         # a socket's path may have 107 characters, and Ray's own part of it has sixty
@@ -35,6 +36,7 @@ class RayCluster:
             free.bind(("127.0.0.1", 0))
             self._port = free.getsockname()[1]
         self.address = f"127.0.0.1:{self._port}"
+        self.environment = {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": secrets.token_hex(32)}
         self._processes: list[subprocess.Popen[bytes]] = []
 
     def start(self) -> None:
@@ -87,12 +89,13 @@ class RayCluster:
 
     def _begin(self, *arguments: str) -> None:
         number = len(self._processes)
+        shared = ["--block", "--num-cpus=1", "--node-ip-address=127.0.0.1", "--disable-usage-stats"]
+        environment = {**os.environ, **self.environment, "RUNNER_TEST_RAY": str(self._folder)}
         with (self._folder / f"node-{number}.out").open("wb") as out:
             self._processes.append(
                 subprocess.Popen(
-                    [sys.executable, "-c", START, "start", "--block", "--num-cpus=1", "--node-ip-address=127.0.0.1"]
-                    + [*arguments, "--disable-usage-stats"],
-                    env={**os.environ, "RUNNER_TEST_RAY": str(self._folder)},
+                    [sys.executable, "-c", START, "start", *shared, *arguments],
+                    env=environment,
                     stdin=subprocess.DEVNULL,
                     stdout=out,
                     stderr=out,

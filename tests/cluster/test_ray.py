@@ -27,7 +27,7 @@ def cluster() -> Iterator[ray_cluster.RayCluster]:
 
 @pytest.fixture
 def sweeps(cluster: ray_cluster.RayCluster, tmp_path: Path) -> Sweeps:
-    return Sweeps(tmp_path / "runs", ("+cluster=ray", f"cluster.address={cluster.address}"), {})
+    return Sweeps(tmp_path / "runs", ("+cluster=ray", f"cluster.address={cluster.address}"), cluster.environment)
 
 
 def test_two_nodes_share_a_sweep_and_what_is_finished_is_not_asked_for(
@@ -76,7 +76,7 @@ def test_a_ray_of_the_sweeps_own(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("wrong", "told"),
     [
-        ("cluster.address=127.0.0.1:9", "cluster.address=127.0.0.1:9: nothing answers there"),
+        ("cluster.address=127.0.0.1:9", "cluster.address=127.0.0.1:9: no Ray answers there"),
         ("cluster.cpus=1000", "a cell needs 1000 cores, no node of this Ray has more than"),
         ("cluster.cpus=0", "cluster.cpus=0: expected"),
     ],
