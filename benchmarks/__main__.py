@@ -8,7 +8,18 @@ import time
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks import binary, commands, fp16, images, knowledge_graphs, learning_rules, storing, training, variants
+from benchmarks import (
+    binary,
+    commands,
+    fp16,
+    images,
+    knowledge_graphs,
+    launchers,
+    learning_rules,
+    storing,
+    training,
+    variants,
+)
 from benchmarks.measure import Row
 from runner import environment
 
@@ -29,6 +40,7 @@ BENCHMARKS = {
     "logging": storing.logging_and_upload,
     "startup": commands.startup,
     "sweep": commands.finished_sweep,
+    "launchers": launchers.overhead,
 }
 
 
