@@ -126,3 +126,14 @@ def test_what_cant_be_is_told_in_one_line(sweeps: Sweeps, wrong: str, told: str)
     assert result.status == 2
     assert f"runner: {told}" in result.err
     assert sweeps.runs() == []
+
+
+def test_a_job_that_is_out_of_time_or_has_to_yield_is_queued_again(cluster: slurm.Slurm, sweeps: Sweeps) -> None:
+    """Slurm sends this signal before a job's time limit, and when another job is more urgent."""
+    process = sweeps.begin("seed=range(4)", "cluster.cells_per_job=2", *SLOW)
+    until(lambda: sweeps.finished(), process)
+    cluster.call("scancel", "--signal=USR2", "--partition=debug", "--state=RUNNING")
+    result = ended(process)
+    assert result.status == 0, result.err
+    assert "4 runs: 0 existed, 4 made, 0 failed" in result.out
+    assert sweeps.complete(4)
