@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 SOURCES := pyproject.toml setup.py constraints.txt
 
-.PHONY: run test test-slow test-faults lint audit format bench lock clean
+.PHONY: run test test-slow test-faults test-cluster lint audit format bench lock clean
 
 run: $(VENV)/.installed
 	$(BIN)/runner method=forwardgnn dataset=cora
@@ -18,6 +18,9 @@ test-slow: $(VENV)/.installed-dev
 
 test-faults: $(VENV)/.installed-dev
 	$(BIN)/python -m pytest -n auto -m faults
+
+test-cluster: $(VENV)/.installed-cluster
+	$(BIN)/python -m pytest -m cluster -rs
 
 lint: $(VENV)/.installed-dev
 	$(BIN)/ruff check .
@@ -44,6 +47,10 @@ $(VENV)/.installed: $(SOURCES)
 
 $(VENV)/.installed-dev: $(VENV)/.installed
 	$(INSTALL) --editable '.[dev]'
+	touch $@
+
+$(VENV)/.installed-cluster: $(VENV)/.installed-dev
+	$(INSTALL) --editable '.[slurm,ray]'
 	touch $@
 
 lock: $(VENV)/.installed-dev

@@ -14,6 +14,7 @@ from benchmarks import (
     fp16,
     images,
     knowledge_graphs,
+    launchers,
     learning_rules,
     molecular_dynamics,
     storing,
@@ -41,6 +42,7 @@ BENCHMARKS = {
     "logging": storing.logging_and_upload,
     "startup": commands.startup,
     "sweep": commands.finished_sweep,
+    "launchers": launchers.overhead,
 }
 
 

@@ -71,7 +71,8 @@ def plain(config: DictConfig, choices: dict[str, str]) -> Composed:
     OmegaConf.set_readonly(config, False)
     OmegaConf.set_struct(config, False)
     config.pop("hydra", None)
-    config["choices"] = choices
+    config.pop("cluster", None)  # where runs are made is nothing of theirs
+    config["choices"] = {group: name for group, name in choices.items() if group != "cluster"}
     try:
         resolved: Any = OmegaConf.to_container(config, resolve=True, throw_on_missing=True)
     except MissingMandatoryValue as error:
@@ -190,6 +191,8 @@ def bad_input(error: Exception, overrides: Iterable[str]) -> BadInput:
         return BadInput(f"choose a {group}: {group}=… (one of {', '.join(registry.choices(group))})")
     if wrong := re.search(r"Could not (?:override|append to config|delete from config).*?'([^']*)'", text):
         key = wrong[1].removeprefix("+").removeprefix("~")
+        if key.partition(".")[0] == "cluster" and not any(line.startswith("+cluster=") for line in overrides):
+            return BadInput(f"'{key}' goes with +cluster=NAME (one of {', '.join(registry.choices('cluster'))})")
         return BadInput(f"unknown key '{key}'{nearest(key, _known_keys(overrides))}")
     if missing := re.search(r"Missing mandatory value: (\S+)", text):
         return BadInput(f"'{missing[1]}' must be given: {missing[1]}=…")
@@ -202,9 +205,17 @@ def _known_keys(overrides: Iterable[str]) -> list[str]:
     top = registry.load_yaml(registry.conf_dirs()[0] / f"{CONFIG_NAME}.yaml")
     keys = [key for key in top if key not in ("defaults", "hydra")]
     keys += [f"{key}.{inner}" for key in top if isinstance(top[key], dict) and key != "hydra" for inner in top[key]]
+    keys += [f"cluster.{key}" for key in _cluster(overrides)]
     named = dict(line.lstrip("+").split("=", 1) for line in overrides if "=" in line)
     for group in registry.SECTIONS:
         keys.append(group)
         for name in [named[group]] if named.get(group) in registry.choices(group) else registry.choices(group):
             keys += [f"{group}.{key}" for key in registry.read(group, name) if not key.startswith("_")]
     return keys
+
+
+def _cluster(overrides: Iterable[str]) -> list[str]:
+    """Keys of the cluster that the overrides choose."""
+    chosen = [line.removeprefix("+cluster=") for line in overrides if line.startswith("+cluster=")]
+    known = registry.choices("cluster")
+    return [key for name in chosen if name in known for key in registry.read("cluster", name)["cluster"]]

@@ -4,8 +4,20 @@ from __future__ import annotations
 
 from importlib.util import find_spec
 
-LAUNCHERS = {"joblib": ("hydra_plugins.hydra_joblib_launcher", "pip install 'forward-runner[joblib]'")}
+from runner.errors import BadInput
+
+LAUNCHERS = {
+    "joblib": ("hydra_plugins.hydra_joblib_launcher", "pip install 'forward-runner[joblib]'"),
+    "submitit_slurm": ("hydra_plugins.hydra_submitit_launcher", "pip install 'forward-runner[slurm]'"),
+    "submitit_local": ("hydra_plugins.hydra_submitit_launcher", "pip install 'forward-runner[slurm]'"),
+}
 """Hydra launchers that are not part of Hydra: name -> (module, how to install it)."""
+CLUSTERS = {
+    "joblib": LAUNCHERS["joblib"],
+    "slurm": LAUNCHERS["submitit_slurm"],
+    "ray": ("ray", "pip install 'forward-runner[ray]'"),
+}
+"""Choices of ``+cluster=``, likewise."""
 
 
 def installed(module: str) -> bool:
@@ -14,3 +26,14 @@ def installed(module: str) -> bool:
         return find_spec(module) is not None
     except ModuleNotFoundError:
         return False
+
+
+def demand_cluster(name: str) -> None:
+    """Refuse a cluster whose optional part isn't installed; one of the user's own knows best itself.
+
+    Raises:
+        BadInput: it isn't; with the line that installs it.
+    """
+    module, install = CLUSTERS.get(name, ("runner", ""))
+    if not installed(module):
+        raise BadInput(f"+cluster={name} is an optional part: {install}")

@@ -6,8 +6,10 @@ is launched, asks the store once for all of them, and hands on only those that a
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import Any
 
 from hydra._internal.callbacks import Callbacks
@@ -17,10 +19,11 @@ from hydra.plugins.launcher import Launcher
 from hydra.types import HydraContext, RunMode
 from omegaconf import DictConfig, OmegaConf
 
-from runner import compose, jobs, registry, signals, stored, sweep_watch
-from runner.errors import StoreUnavailable
+from runner import attempt, compose, jobs, registry, signals, stored, sweep_watch
+from runner.errors import RunnerError, StoreUnavailable, one_line
 from runner.identity import Identity
 from runner.jobs import Cell
+from runner.launchers import engine
 from runner.overrides import environment
 from runner.store.records import Records, uri_of
 
@@ -31,9 +34,10 @@ SECTION_KEYS = tuple(f"{section}." for section in registry.SECTIONS)
 class OnceLauncher(Launcher):
     """Wraps a launcher: finished cells are never submitted, a failed cell is a record, not an exception."""
 
-    def __init__(self, inner: Launcher, say: sweep_watch.Say) -> None:
-        """``say``: called with each line about the sweep's way."""
+    def __init__(self, inner: Launcher, behind: engine.Engine, say: sweep_watch.Say) -> None:
+        """``behind``: what the wrapped launcher launches on. ``say``: called with each line about the sweep's way."""
         self._inner = inner
+        self._engine = behind
         self._say = say
         self._composer = compose.SweepComposer()
         self._parents: dict[tuple[str, str], str] = {}
@@ -48,22 +52,52 @@ class OnceLauncher(Launcher):
         lines = [stored.expanded(overrides) for overrides in job_overrides]
         identities = [stored.identify_run(self._composer(overrides)) for overrides in lines]
         cells = existing(identities, lines)
-        missing = [index for index, cell in enumerate(cells) if cell is None]
-        if missing:
+        number = initial_job_idx
+        while missing := [index for index, cell in enumerate(cells) if cell is None]:
             self._say(f"{len(cells) - len(missing)} of {len(cells)} runs exist, making {len(missing)}")
-            waiting = {number: identities[index] for number, index in enumerate(missing, initial_job_idx)}
-            parents = {number: self._parent(identity) for number, identity in waiting.items()}
-            launched = [
-                [*lines[index], *([f"{PARENT}{parent}"] if parent else [])]
-                for index, parent in zip(missing, parents.values(), strict=True)
-            ]
-            with sweep_watch.watching(waiting, parents, len(cells), self._say):
-                returned = self._inner.launch(launched, initial_job_idx=initial_job_idx)
-            for index, job in zip(missing, returned, strict=True):
-                cells[index] = cell_of(job, lines[index], identities[index])
+            made = self._make(
+                [identities[index] for index in missing], [lines[index] for index in missing], number, len(cells)
+            )
+            for index, cell in zip(missing, made, strict=True):
+                cells[index] = cell
+            number += len(missing)
         done = [cell for cell in cells if cell is not None]
         self.cells += done
         return [_returned(cell, initial_job_idx + index) for index, cell in enumerate(done)]
+
+    def _make(
+        self, identities: Sequence[Identity], lines: Sequence[list[str]], first: int, total: int
+    ) -> list[Cell | None]:
+        """Launch cells; None for those that a launcher which broke down had not begun with."""
+        self._engine.check()
+        since, broken = time.time(), ""
+        parents = [self._parent(identity) for identity in identities]
+        launched = [
+            [*line, *([f"{PARENT}{parent}"] if parent else [])] for line, parent in zip(lines, parents, strict=True)
+        ]
+        threads = max(identity.config["hardware"].get("threads", 1) for identity in identities)
+        waiting, told_to = dict(enumerate(identities, first)), dict(enumerate(parents, first))
+        returned: Sequence[JobReturn | str]
+        with sweep_watch.watching(waiting, told_to, total, self._say):
+            try:
+                returned = self._engine.launch(self._inner, launched, first, threads)
+            except RunnerError:
+                raise
+            except Exception as error:  # a launcher may raise anything: a worker was killed, the disk is full
+                broken = one_line(f"the launcher broke down: {type(error).__name__}: {error}")
+                returned = [broken] * len(lines)
+        lost = {index: (identities[index], lines[index]) for index, job in enumerate(returned) if isinstance(job, str)}
+        kept = dict(zip(lost, existing(*zip(*lost.values(), strict=True)), strict=True)) if lost else {}
+        begun = {index for index in lost if kept[index] or _begun(identities[index], since)}
+        cells: list[Cell | None] = []
+        for index, (job, line, identity) in enumerate(zip(returned, lines, identities, strict=True)):
+            if found := kept.get(index):  # it was finished before its job was lost
+                cells.append(replace(found, status="finished"))
+            elif broken and begun and index not in begun:
+                cells.append(None)
+            else:
+                cells.append(cell_of(job, line, identity))
+        return cells
 
     def close(self, killed: bool) -> None:
         """Close the sweep's parent runs, with their lists of cells."""
@@ -112,8 +146,19 @@ def existing(identities: Sequence[Identity], lines: Sequence[list[str]]) -> list
     return cells
 
 
-def cell_of(job: JobReturn, line: list[str], identity: Identity) -> Cell:
+def _begun(identity: Identity, since: float) -> bool:
+    """Whether an attempt at a run was made since then, and left unfinished."""
+    try:
+        left = attempt.folder_of(identity.config["home"], identity.key) / "attempt.json"
+        return left.stat().st_mtime >= since
+    except OSError:
+        return False
+
+
+def cell_of(job: JobReturn | str, line: list[str], identity: Identity) -> Cell:
     """What a launcher gave back for a cell; a job that died in its worker is a failed cell."""
+    if isinstance(job, str):
+        return Cell.of(identity, line, "failed", None, {}, reason=job)
     if job.status is JobStatus.COMPLETED:
         value = job.return_value
         if isinstance(value, dict):
@@ -139,7 +184,7 @@ def launch(lines: Sequence[list[str]], for_hydra: Sequence[str], say: sweep_watc
 
     Args:
         lines: the overrides of each cell.
-        for_hydra: overrides of Hydra's own keys (``hydra/launcher=joblib``).
+        for_hydra: overrides about the launcher (``+cluster=slurm``, ``hydra/launcher=joblib``).
         say: called with each line about the sweep's way.
 
     Raises:
@@ -151,10 +196,11 @@ def launch(lines: Sequence[list[str]], for_hydra: Sequence[str], say: sweep_watc
         config = app.compose_config(compose.CONFIG_NAME, overrides, RunMode.MULTIRUN)
         config.hydra.mode = RunMode.MULTIRUN
         context = HydraContext(config_loader=app.config_loader, callbacks=Callbacks(config))
+        behind = engine.of(config)
         inner = Plugins.instance().instantiate_launcher(config=config, hydra_context=context, task_function=jobs.job)
     except compose.COMPOSING as error:
         raise compose.bad_input(error, overrides) from error
-    once = OnceLauncher(inner, say)
+    once = OnceLauncher(inner, behind, say)
     with _closing(once), signals.raised():
         once.launch(lines, initial_job_idx=0)
     return once.cells
@@ -183,17 +229,20 @@ def multirun(overrides: Sequence[str], say: sweep_watch.Say) -> list[Cell]:
     app = compose.hydra()
     try:
         # a key of a section may belong to a choice that is swept, so only the cells know whether there is one
+        about_runs = engine.without(overrides)
         top = [line for line in overrides if not line.lstrip("+~").startswith(SECTION_KEYS)]
         config = app.compose_config(compose.CONFIG_NAME, [*top, *environment()], RunMode.MULTIRUN)
         config.hydra.mode = RunMode.MULTIRUN
         callbacks = Callbacks(config)
         callbacks.on_multirun_start(config=config, config_name=compose.CONFIG_NAME)
         context = HydraContext(config_loader=app.config_loader, callbacks=callbacks)
+        for_hydra = list(config.hydra.overrides.hydra)
+        behind = engine.of(config)
         sweeper = Plugins.instance().instantiate_sweeper(config=config, hydra_context=context, task_function=jobs.job)
-        once = sweeper.launcher = OnceLauncher(sweeper.launcher, say)
+        once = sweeper.launcher = OnceLauncher(sweeper.launcher, behind, say)
         if hasattr(sweeper, "validate_batch_is_legal"):
             sweeper.validate_batch_is_legal = lambda batch: None  # `once` composes and checks every cell, fast
-        arguments = [line for line in overrides if line not in config.hydra.overrides.hydra]
+        arguments = [line for line in about_runs if line not in for_hydra]
     except compose.COMPOSING as error:
         raise compose.bad_input(error, overrides) from error
     with _closing(once), signals.raised():

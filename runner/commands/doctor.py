@@ -238,9 +238,11 @@ def _data() -> Iterator[Finding]:
 
 
 def _extras() -> Iterator[Finding]:
-    for name, (module, install) in extras.LAUNCHERS.items():
+    for name, (module, install) in extras.CLUSTERS.items():
         here = extras.installed(module)
-        yield Finding(f"hydra/launcher={name}: {'installed' if here else f'not installed ({install})'}")
+        yield Finding(f"+cluster={name}: {'installed' if here else f'not installed ({install})'}")
+    found = shutil.which("sbatch")
+    yield Finding(f"Slurm: {f'submits with {found}' if found else 'none here (+cluster=slurm needs its sbatch)'}")
 
 
 def _system() -> Iterator[Finding]:

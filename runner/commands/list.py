@@ -21,7 +21,7 @@ PLURALS = {
     "experiments": "experiment",
     "papers": "paper",
 }
-GROUPS = (*registry.SECTIONS, "experiment", "paper")
+GROUPS = (*registry.SECTIONS, "experiment", "cluster", "paper")
 STORE = ("home=", "tracking.")
 
 
@@ -92,7 +92,8 @@ def _group(group: str) -> None:
     table = Table(title=f"{group}=", title_justify="left", box=None, show_header=False, pad_edge=False)
     for name, path in registry.choices(group).items():
         tasks = ", ".join(registry.read(group, name).get("_tasks_", []))
-        comment = path.read_text(encoding="utf-8").partition("\n")[0]
+        lines = path.read_text(encoding="utf-8").splitlines()
+        comment = lines[lines[0].startswith("# @package")]
         table.add_row(name, tasks, comment.removeprefix("#").strip() if comment.startswith("#") else "")
     console().print(table)
 

@@ -12,6 +12,7 @@ from hydra._internal.utils import get_args_parser
 from runner import compose, schema, stored
 from runner.errors import BadInput, one_line
 from runner.identity import Identity
+from runner.launchers import engine
 from runner.store.records import Records, uri_of
 
 if TYPE_CHECKING:
@@ -24,6 +25,8 @@ def main(arguments: list[str]) -> int:
     parsed = _parse([argument for argument in arguments if argument != "--explain"])
     if parsed.multirun:
         return _sweep(parsed.overrides, explain)
+    if not parsed.cfg and any(map(engine.is_about, parsed.overrides)):
+        raise BadInput("a cluster makes sweeps: add -m (`runner --help` shows more)")
     overrides = stored.expanded(parsed.overrides)
     if parsed.cfg or parsed.info or parsed.hydra_help or parsed.shell_completion:
         return _ask_hydra(parsed, overrides)

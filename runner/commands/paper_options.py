@@ -25,7 +25,7 @@ class PaperOptions:
     own: dict[str, str]
     """The command's own words, by key."""
     overrides: list[str]
-    """Everything else: overrides for every run (``home=…``, ``hardware.threads=1``, ``hydra/launcher=joblib``)."""
+    """Everything else: overrides for every run (``home=…``, ``hardware.threads=1``, ``+cluster=slurm``)."""
 
     @classmethod
     def parse(cls, command: str, arguments: list[str], own: Mapping[str, str]) -> Self:
@@ -70,5 +70,5 @@ def describe(command: str, purpose: str, own: Mapping[str, str], arguments: list
     print(f"usage: runner {command} paper=NAME [key=value …]\n\n{purpose}\n")
     for key, text in {**SHARED, **own}.items():
         print(f"  {key}=…{' ' * (12 - len(key))}{text}")
-    print("\nAny other key=value is an override for every run: home=… hardware.threads=1 hydra/launcher=joblib")
+    print("\nAny other key=value is an override for every run: home=… hardware.threads=1 +cluster=slurm")
     return True

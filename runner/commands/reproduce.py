@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from runner.commands.paper_options import PaperOptions, describe
 from runner.durations import Durations
 from runner.identity import Identity
+from runner.launchers import engine
 from runner.making import look_after_store
 from runner.store.records import Record, Records, uri_of
 from runner.sweep_watch import to_stderr
@@ -29,8 +30,8 @@ def main(arguments: list[str]) -> int:
     for name in tables:
         options.demand("tables", name, options.expanded.paper.tables)
     dry = options.flag("dry_run")
-    for_runs = [line for line in options.overrides if not line.startswith("hydra")]
-    for_hydra = [line for line in options.overrides if line.startswith("hydra")]
+    for_runs = [line for line in engine.without(options.overrides) if not line.startswith("hydra")]
+    for_hydra = [line for line in options.overrides if line not in for_runs]
     wanted = needed(options.expanded, for_runs, tables)
     identities = list(wanted.values())
     look_after_store(identities[0].config, to_stderr)

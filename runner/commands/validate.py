@@ -14,7 +14,7 @@ from runner.identity import common_task
 from runner.tables import paper
 
 UNSET = "???"
-GROUPS = (*registry.SECTIONS, "experiment", "paper")
+GROUPS = (*registry.SECTIONS, "experiment", "cluster", "paper")
 
 
 def main(arguments: list[str]) -> int:
@@ -54,6 +54,9 @@ def _check(group: str, name: str) -> None:
                 _fits(composer(overrides))
         return
     content = registry.read(group, name)
+    if group == "cluster":
+        schema.validate_section(group, content[group])
+        return
     if group in registry.SECTIONS:
         _keys_match(group, content)
     composed = compose(_command(group, name, content))

@@ -123,3 +123,83 @@ def test_two_hundred_finished_cells_are_answered_at_once(cli: Cli, toy: list[str
 
     (row,) = finished_sweep(cells=200)
     assert row.ours < 10
+
+
+def test_a_cluster_is_in_no_runs_key_and_no_runs_command(cli: Cli, toy: list[str]) -> None:
+    pytest.importorskip("hydra_plugins.hydra_joblib_launcher")
+    cli("-m", *toy, "seed=0,1")
+    result = cli("-m", *toy, "seed=range(3)", "+cluster=joblib", "cluster.workers=1")
+    assert "3 runs: 2 existed, 1 made, 0 failed" in result.out
+    assert not any("cluster" in text for run in runs() for text in run.tags.values())
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (["+cluster=jobli"], "no cluster 'jobli'; did you mean 'joblib'?"),
+        (["cluster.workers=2"], "'cluster.workers' goes with +cluster=NAME (one of joblib, ray, slurm)"),
+        (["+cluster=joblib", "cluster.worker=2"], "unknown key 'cluster.worker'; did you mean 'cluster.workers'?"),
+        (["+cluster=joblib", "cluster.workers=0"], "cluster.workers=0: expected"),
+        (["+cluster=joblib", "cluster.workers=1,2"], "a sweep goes through one cluster; give one value"),
+    ],
+)
+def test_a_wrong_cluster_is_told_in_one_line(cli: Cli, toy: list[str], words: list[str], told: str) -> None:
+    result = cli("-m", *toy, "seed=0,1", *words)
+    assert result.status == 2
+    assert told in result.err
+    assert result.err.count("\n") == 1
+    assert runs() == []
+
+
+def test_a_missing_part_is_told_with_the_line_that_installs_it(
+    cli: Cli, toy: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from runner import extras
+
+    monkeypatch.setitem(extras.CLUSTERS, "ray", ("no_such_module", "pip install 'forward-runner[ray]'"))
+    result = cli("-m", *toy, "seed=0,1", "+cluster=ray")
+    assert (result.status, result.err) == (
+        2,
+        "runner: +cluster=ray is an optional part: pip install 'forward-runner[ray]'\n",
+    )
+
+
+def test_a_cluster_makes_sweeps_alone(cli: Cli, toy: list[str]) -> None:
+    result = cli(*toy, "+cluster=joblib")
+    assert (result.status, "add -m" in result.err) == (2, True)
+
+
+@pytest.mark.parametrize(("threads", "workers"), [([1], 4), ([2, 1], 2), ([3], 1), ([8], 1)])
+def test_pinned_threads_decide_the_number_of_workers(
+    threads: list[int], workers: int, cli: Cli, toy: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import joblib
+    from hydra_plugins.hydra_joblib_launcher.joblib_launcher import JoblibLauncher
+
+    seen: list[int] = []
+    monkeypatch.setattr(joblib, "cpu_count", lambda: 4)
+    monkeypatch.setattr(JoblibLauncher, "launch", lambda self, *_, **__: seen.append(self.joblib["n_jobs"]) or [])
+    rest = [word for word in toy if not word.startswith("hardware.threads")]
+    for line in (["+cluster=joblib"], ["hydra/launcher=joblib"]):
+        with pytest.raises(ValueError, match="zip"):  # this launcher gives nothing back
+            cli("-m", *rest, f"hardware.threads={','.join(map(str, threads))}", *line, "--traceback")
+    assert seen == [workers, workers]
+
+
+def test_a_launcher_that_breaks_down_costs_what_it_was_making(
+    cli: Cli, toy: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A killed worker of joblib ends its launcher; what that hadn't begun is launched again."""
+    pytest.importorskip("hydra_plugins.hydra_joblib_launcher")
+    from joblib.externals.loky import get_reusable_executor
+
+    get_reusable_executor().shutdown()  # its workers keep the environment that they began with
+    monkeypatch.setenv("TOY_FAULT", "kill:5")
+    line = [*toy, "method.epochs=3,2", "seed=0,1", "+cluster=joblib", "cluster.workers=2"]
+    result = cli("-m", *line)
+    assert result.status == 1
+    assert "4 runs: 0 existed, 2 made, 2 failed" in result.out
+    assert "the launcher broke down: TerminatedWorkerError" in result.err
+    get_reusable_executor().shutdown()
+    monkeypatch.delenv("TOY_FAULT")
+    assert "4 runs: 2 existed, 2 made, 0 failed" in cli("-m", *line).out
