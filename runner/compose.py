@@ -71,6 +71,7 @@ def plain(config: DictConfig, choices: dict[str, str]) -> Composed:
     OmegaConf.set_readonly(config, False)
     OmegaConf.set_struct(config, False)
     config.pop("hydra", None)
+    config.pop("sweep", None)  # how runs are searched for is no part of one
     config["choices"] = choices
     try:
         resolved: Any = OmegaConf.to_container(config, resolve=True, throw_on_missing=True)

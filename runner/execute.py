@@ -24,7 +24,16 @@ from runner import callbacks, code_fingerprint, environment, registry, stored
 from runner.attempt import Attempt, AttemptState, folder_of, locked, set_aside
 from runner.callbacks import Callback, WatchedRun, Watchers
 from runner.contracts import Method, Task
-from runner.errors import BadInput, CorruptData, Diverged, Interrupted, RunFailed, RunnerError, StoreUnavailable
+from runner.errors import (
+    BadInput,
+    CorruptData,
+    Diverged,
+    Interrupted,
+    Pruned,
+    RunFailed,
+    RunnerError,
+    StoreUnavailable,
+)
 from runner.hardware.torch_device import TorchDevice
 from runner.identity import ID_PREFIX, Identity, canonical, differences
 from runner.loops import BeginAnew, Loops
@@ -48,11 +57,11 @@ class Outcome:
 
     identity: Identity
     status: str
-    """finished | existing | failed."""
+    """finished | existing | failed | pruned."""
     run_id: str | None
     metrics: dict[str, float] = field(default_factory=dict)
     reason: str = ""
-    """Why it failed, or what else there is to know."""
+    """Why it failed or was pruned, or what else there is to know."""
     stale: bool = False
     """Whether the code has changed since this (existing) run."""
     error: BaseException | None = None
@@ -335,6 +344,10 @@ class _Attempt:
             state.tags["runner.reason"] = "interrupted"
             self._end()
             raise
+        except Pruned as caught:
+            reason = str(caught)
+            state.status = "KILLED"
+            state.tags["runner.reason"] = reason
         except BadInput as caught:
             state.status = "FAILED"
             state.tags["runner.reason"] = str(caught)
@@ -350,7 +363,7 @@ class _Attempt:
             with contextlib.suppress(OSError):
                 (attempt.artifacts / "traceback.txt").write_text(traceback.format_exc(), encoding="utf-8")
         note = self._end()
-        status = "finished" if state.status == "FINISHED" else "failed"
+        status = {"FINISHED": "finished", "KILLED": "pruned"}.get(state.status, "failed")
         return Outcome(self.identity, status, state.run_id, state.metrics, reason or note, error=error)
 
     def _watched(self) -> WatchedRun:
