@@ -66,4 +66,4 @@ class Reporter(Callback):
             return
         self._trial.report(value, step)
         if self._trial.should_prune():
-            raise Pruned(f"pruned at epoch {step}: {self.metric} was {value:.6g}")
+            raise Pruned(f"at epoch {step}, with {self.metric} {value:.6g}: it fell behind the study's other trials")

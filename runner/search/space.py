@@ -20,6 +20,7 @@ from runner.errors import BadInput
 
 GROUP = "sweep"
 LOG = "log"
+MOST_STEPS = 100_000
 KINDS = "interval(low,high), range(start,stop,step), choice(a,b) or a,b"
 
 
@@ -34,16 +35,15 @@ class Axis:
     text: str
     """The values, as they were typed."""
     distribution: BaseDistribution
-    grid: tuple[Decimal, Decimal] | None = None
-    """Start and step of a range of floats: Hydra's own values lie on it."""
+    steps: tuple[float, ...] = ()
+    """The values of a range of floats as Hydra gives them, rising: Optuna's may differ in the last bit."""
 
     def line(self, value: Any) -> str:
         """The override that sets the key to a value of the distribution."""
         if isinstance(self.distribution, CategoricalDistribution):
             return f"{self.element}={value}"  # choices are kept as they are typed
-        if self.grid is not None:  # Optuna adds steps as floats: 0.30000000000000004 is meant to be 0.3
-            start, step = self.grid
-            value = float(start + round((Decimal(value) - start) / step) * step)
+        if self.steps:
+            value = min(self.steps, key=lambda step: abs(step - value))
         return overrides.of_keys({self.element: value})[0]
 
     def values(self) -> list[Any] | None:
@@ -54,12 +54,9 @@ class Axis:
         if isinstance(kind, IntDistribution):
             return list(range(kind.low, kind.high + 1, kind.step))
         assert isinstance(kind, FloatDistribution)
-        if self.grid is None:
-            return [kind.low] if kind.single() else None
-        start, step = self.grid
-        count = round((Decimal(kind.high) - Decimal(kind.low)) / abs(step)) + 1
-        first = start if step > 0 else start + (count - 1) * step
-        return [float(first + place * abs(step)) for place in range(count)]
+        if kind.single():
+            return [kind.low]
+        return list(self.steps) or None
 
     def ends(self) -> list[Any]:
         """Values that stand for all in a check: the outermost of numbers, every choice."""
@@ -150,7 +147,7 @@ def axis(override: Override) -> Axis:
     tags = value.tags if isinstance(value, Sweep) else set()
     if unknown := tags - {LOG}:
         raise BadInput(f"{name}={text}: unknown tag '{min(unknown)}'; there is '{LOG}'")
-    log, grid = LOG in tags, None
+    log, steps = LOG in tags, ()
     try:
         kind: BaseDistribution
         if isinstance(value, IntervalSweep):
@@ -158,7 +155,7 @@ def axis(override: Override) -> Axis:
             whole = isinstance(low, int) and isinstance(high, int)
             kind = IntDistribution(low, high, log) if whole else FloatDistribution(low, high, log)
         elif isinstance(value, RangeSweep):
-            kind, grid = _range(value, log)
+            kind, steps = _range(value, log)
         else:
             if log:
                 raise ValueError(f"choices have no '{LOG}'")
@@ -167,20 +164,20 @@ def axis(override: Override) -> Axis:
             kind = CategoricalDistribution(tuple(dict.fromkeys(override.sweep_string_iterator())))
     except (ValueError, TypeError, ArithmeticError, HydraException) as error:
         raise BadInput(f"{name}={text}: {error}") from error
-    return Axis(name, override.get_key_element(), text, kind, grid)
+    return Axis(name, override.get_key_element(), text, kind, steps)
 
 
-def _range(value: RangeSweep, log: bool) -> tuple[BaseDistribution, tuple[Decimal, Decimal] | None]:
-    """Hydra's range has no ``stop``, Optuna's has its ``high``."""
+def _range(value: RangeSweep, log: bool) -> tuple[BaseDistribution, tuple[float, ...]]:
+    """Hydra's range is without its ``stop``, Optuna's with its ``high``."""
     start, stop, step = Decimal(value.start), Decimal(value.stop), Decimal(value.step)
-    if not step or (count := math.ceil((stop - start) / step)) < 1:
-        raise ValueError("expected at least one value")
-    ends = [start, start + (count - 1) * step]
-    if all(isinstance(part, int) for part in (value.start, value.stop, value.step)):
-        return IntDistribution(int(min(ends)), int(max(ends)), log, abs(int(step))), None
+    if not step or not 1 <= math.ceil((stop - start) / step) <= MOST_STEPS:
+        raise ValueError(f"expected 1 to {MOST_STEPS} values")
+    values = tuple(sorted(value.range()))
+    if isinstance(values[0], int):
+        return IntDistribution(values[0], values[-1], log, abs(int(step))), ()
     if log:
         raise ValueError(f"'{LOG}' goes with interval(low,high)")
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # half a step more, which Optuna takes off, so that rounding loses no value
-        high = float(max(ends) + abs(step) / 2)
-        return FloatDistribution(float(min(ends)), high, step=float(abs(step))), (start, step)
+        high = values[-1] + abs(float(step)) / 2
+        return FloatDistribution(values[0], high, step=abs(float(step))), values
