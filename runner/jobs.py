@@ -90,7 +90,11 @@ def job(config: DictConfig) -> dict[str, Any]:
         cell = make(config)
     except RunnerError as error:
         cell = Cell("", task, "", config.seed, "failed", None, reason=str(error))
-    told = cell.reason if cell.status in ("failed", "pruned") else ", ".join(filter(None, (figures(cell.metrics), cell.reason)))
+    told = (
+        cell.reason
+        if cell.status in ("failed", "pruned")
+        else ", ".join(filter(None, (figures(cell.metrics), cell.reason)))
+    )
     text = one_line(f"#{number} {' '.join(task)}: {cell.status}  {told}")
     if parent is None:  # the sweep has no record of its own, and so nowhere to hear it
         to_stderr(text)

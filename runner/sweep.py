@@ -107,7 +107,12 @@ def existing(identities: Sequence[Identity], lines: Sequence[list[str]]) -> list
             if record := found.get(identities[index].key):
                 stale = stored.is_stale(record, identities[index].config)
                 cells[index] = Cell.of(
-                    identities[index], jobs.repeating(lines[index]), "existing", record.run_id, record.metrics, stale=stale
+                    identities[index],
+                    jobs.repeating(lines[index]),
+                    "existing",
+                    record.run_id,
+                    record.metrics,
+                    stale=stale,
                 )
     return cells
 
@@ -172,7 +177,7 @@ def _closing(once: OnceLauncher) -> Iterator[None]:
 
 def _sweeper(config: DictConfig, context: HydraContext) -> Any:
     """The chosen sweeper. Hydra builds those of ``hydra_plugins`` alone; one of this house is built as all else is."""
-    section = OmegaConf.to_container(config.hydra.sweeper)
+    section: Any = OmegaConf.to_container(config.hydra.sweeper)
     if not str(section["_target_"]).startswith("runner."):
         return Plugins.instance().instantiate_sweeper(config=config, hydra_context=context, task_function=jobs.job)
     if missing := extras.missing_sweeper(section["_target_"]):

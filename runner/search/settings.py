@@ -7,7 +7,7 @@ from typing import Any, Literal
 
 from runner.types import NonNegativeInt, PositiveInt
 
-DEFAULT_OBJECTIVES = {"val_acc": "maximize"}
+DEFAULT_OBJECTIVES: dict[str, Literal["maximize", "minimize"]] = {"val_acc": "maximize"}
 
 
 @dataclass(kw_only=True)
@@ -28,7 +28,7 @@ class Search:
     storage: str | None
 
     @property
-    def directions(self) -> dict[str, str]:
+    def directions(self) -> dict[str, Literal["maximize", "minimize"]]:
         """``maximize`` or ``minimize`` by objective; the first is the one that a pruner watches."""
         return dict(self.objectives or DEFAULT_OBJECTIVES)
 

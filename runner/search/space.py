@@ -38,6 +38,11 @@ class Axis:
     steps: tuple[float, ...] = ()
     """The values of a range of floats as Hydra gives them, rising: Optuna's may differ in the last bit."""
 
+    @property
+    def logarithmic(self) -> bool:
+        """Whether it is searched by orders of magnitude."""
+        return bool(getattr(self.distribution, "log", False))
+
     def line(self, value: Any) -> str:
         """The override that sets the key to a value of the distribution."""
         if isinstance(self.distribution, CategoricalDistribution):
@@ -147,7 +152,7 @@ def axis(override: Override) -> Axis:
     tags = value.tags if isinstance(value, Sweep) else set()
     if unknown := tags - {LOG}:
         raise BadInput(f"{name}={text}: unknown tag '{min(unknown)}'; there is '{LOG}'")
-    log, steps = LOG in tags, ()
+    log, steps = LOG in tags, tuple[float, ...]()
     try:
         kind: BaseDistribution
         if isinstance(value, IntervalSweep):
@@ -160,7 +165,7 @@ def axis(override: Override) -> Axis:
             if log:
                 raise ValueError(f"choices have no '{LOG}'")
             if isinstance(value, Sweep):
-                value.shuffle = False  # type: ignore[attr-defined]
+                value.shuffle = False
             kind = CategoricalDistribution(tuple(dict.fromkeys(override.sweep_string_iterator())))
     except (ValueError, TypeError, ArithmeticError, HydraException) as error:
         raise BadInput(f"{name}={text}: {error}") from error

@@ -5,7 +5,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import optuna
 from filelock import FileLock
@@ -13,8 +13,10 @@ from optuna.storages import BaseStorage, JournalStorage
 from optuna.storages.journal import JournalFileBackend, JournalFileOpenLock
 from optuna.study import Study
 
+from runner import extras
 from runner.errors import BadInput
 
+Direction = Literal["maximize", "minimize"]
 FOLDER = "studies"
 """In ``home``: journals, and what reports read."""
 
@@ -91,10 +93,8 @@ def sampler(kind: str, seed: int, several: bool) -> optuna.samplers.BaseSampler:
     if kind == "cmaes":
         if several:
             raise BadInput("sweep.sampler=cmaes is for one objective; tpe, nsgaii and random are for several too")
-        try:
-            import cmaes  # noqa: F401
-        except ImportError as error:
-            raise BadInput("sweep.sampler=cmaes needs the package cmaes: pip install cmaes") from error
+        if not extras.installed("cmaes"):
+            raise BadInput("sweep.sampler=cmaes needs the package cmaes: pip install cmaes")
         return optuna.samplers.CmaEsSampler(seed=seed)
     return optuna.samplers.RandomSampler(seed=seed)
 
@@ -102,7 +102,7 @@ def sampler(kind: str, seed: int, several: bool) -> optuna.samplers.BaseSampler:
 def study_of(
     storage: BaseStorage,
     name: str,
-    directions: Mapping[str, str],
+    directions: Mapping[str, Direction],
     sampler: optuna.samplers.BaseSampler,
     pruner: optuna.pruners.BasePruner,
 ) -> Study:

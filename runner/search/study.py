@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import json
 import math
 import re
+import warnings
 from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
+from optuna.importance import get_param_importances
 from optuna.study import Study
 from optuna.trial import FrozenTrial, Trial, TrialState
 
@@ -151,24 +155,42 @@ class SearchedStudy:
         ended = [STATES[trial.state] for trial in known if trial.state in STATES and trial.number not in replaced]
         return {state: ended.count(state) for state in STATES.values()}
 
+    def _importances(self) -> dict[str, dict[str, float]]:
+        """Share of each key in being among the best (PED-ANOVA, Watanabe et al., IJCAI 2023), by objective."""
+        found = {}
+        for place, (name, direction) in enumerate(self.search.directions.items()):
+            sign = -1.0 if direction == "maximize" else 1.0  # the least are the best there
+            with warnings.catch_warnings(), contextlib.suppress(ValueError, RuntimeError):  # too few, or all alike
+                warnings.simplefilter("ignore")
+                shares = get_param_importances(self._study, target=partial(_signed, place, sign))
+                found[name] = {key: float(share) for key, share in shares.items() if math.isfinite(share)}
+        return found
+
     def write(self) -> None:
         """Write what reports read: plain values, for which nobody needs Optuna."""
         front = {trial.number for trial in self.best()}
+        axes = {name: {"text": axis.text, "log": axis.logarithmic} for name, axis in self.space.axes.items()}
         content = {
             "name": self.name,
             "asked": self._study.user_attrs[ASKED],
             "sampler": self.search.sampler,
             "pruner": self.search.pruner,
+            "axes": axes,
+            "importances": self._importances(),
             "trials": [_plain(trial, front) for trial in self._study.get_trials(deepcopy=False)],
         }
         self.file.parent.mkdir(parents=True, exist_ok=True)
         write_text(self.file, json.dumps(content))
 
 
+def _signed(place: int, sign: float, trial: FrozenTrial) -> float:
+    return sign * float(trial.values[place])
+
+
 def _plain(trial: FrozenTrial, front: set[int]) -> Mapping[str, Any]:
     return {
         "number": trial.number,
-        "state": trial.state.name.lower(),
+        "state": STATES.get(trial.state, "open"),
         "best": trial.number in front,
         "params": trial.params,
         "values": trial.values if trial.state is TrialState.COMPLETE else None,

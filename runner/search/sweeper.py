@@ -33,7 +33,7 @@ STUDY_TAG = "runner.study"
 
 
 class OptunaSweeper(Sweeper):
-    """Asks for as many trials as there are workers, launches their runs, tells what they came to, until all are made."""
+    """Asks for as many trials as there are workers, launches them, tells what they came to until all are made."""
 
     def __init__(self) -> None:
         self.say: Say = to_stderr
