@@ -102,6 +102,19 @@ def compose(overrides: Sequence[str]) -> Composed:
         raise bad_input(error, overrides) from error
 
 
+def how_to_sweep(overrides: Sequence[str]) -> dict[str, Any]:
+    """The section ``sweep`` of a config: none of a run's, but of the search for runs.
+
+    Raises:
+        BadInput: as ``compose``; or there is no such section.
+    """
+    try:
+        config = hydra().compose_config(CONFIG_NAME, list(overrides), RunMode.RUN, with_log_configuration=False)
+        return dict(OmegaConf.to_container(config.sweep, resolve=True))
+    except COMPOSING as error:
+        raise bad_input(error, overrides) from error
+
+
 class SweepComposer:
     """Composes the cells of a sweep: one composition by Hydra for each combination of group choices."""
 
@@ -204,6 +217,8 @@ def _known_keys(overrides: Iterable[str]) -> list[str]:
     keys = [key for key in top if key not in ("defaults", "hydra")]
     keys += [f"{key}.{inner}" for key in top if isinstance(top[key], dict) and key != "hydra" for inner in top[key]]
     named = dict(line.lstrip("+").split("=", 1) for line in overrides if "=" in line)
+    if named.get("sweep") in registry.choices("sweep"):
+        keys += [f"sweep.{key}" for key in registry.read("sweep", named["sweep"]).get("sweep", {})]
     for group in registry.SECTIONS:
         keys.append(group)
         for name in [named[group]] if named.get(group) in registry.choices(group) else registry.choices(group):

@@ -50,7 +50,7 @@ class Interrupted(BaseException):
 
 
 class Pruned(BaseException):
-    """A callback ends its run before its time: it is KILLED, resumable, and no failure. No method swallows it either."""
+    """A callback ends its run before its time: KILLED, resumable, and no failure. No method swallows it either."""
 
 
 LONGEST = 1000

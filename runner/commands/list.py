@@ -20,16 +20,20 @@ PLURALS = {
     "models": "model",
     "experiments": "experiment",
     "papers": "paper",
+    "sweeps": "sweep",
 }
-GROUPS = (*registry.SECTIONS, "experiment", "paper")
+GROUPS = (*registry.SECTIONS, "experiment", "sweep", "paper")
 STORE = ("home=", "tracking.")
 
 
 def main(arguments: list[str]) -> int:
     """List the choices of a group, or runs."""
-    parser = options.parser("list", "methods, datasets, models, hardware, experiments, papers or runs: what there is")
+    parser = options.parser("list", "methods, datasets, models, hardware, experiments, sweeps, papers or runs: what there is")
     parser.add_argument(
-        "what", nargs="?", default="", help="methods | datasets | models | hardware | experiments | papers | runs"
+        "what",
+        nargs="?",
+        default="",
+        help="methods | datasets | models | hardware | experiments | sweeps | papers | runs",
     )
     parser.add_argument("--limit", type=int, default=50, help="most runs to show (default 50)")
     parser.add_argument(
@@ -92,7 +96,8 @@ def _group(group: str) -> None:
     table = Table(title=f"{group}=", title_justify="left", box=None, show_header=False, pad_edge=False)
     for name, path in registry.choices(group).items():
         tasks = ", ".join(registry.read(group, name).get("_tasks_", []))
-        comment = path.read_text(encoding="utf-8").partition("\n")[0]
+        lines = path.read_text(encoding="utf-8").splitlines()
+        comment = next((line for line in lines if not line.startswith("# @package")), "")
         table.add_row(name, tasks, comment.removeprefix("#").strip() if comment.startswith("#") else "")
     console().print(table)
 

@@ -122,7 +122,7 @@ class Space:
         return {name: axis.distribution for name, axis in self.axes.items()}
 
     def corners(self) -> list[list[str]]:
-        """Trials that show whether all values are possible: each axis at each of its ends, the others at their first."""
+        """Trials that show whether all values are possible: an axis at each of its ends, the others at their first."""
         first = {name: axis.ends()[0] for name, axis in self.axes.items()}
         tried = [first | {name: end} for name, axis in self.axes.items() for end in axis.ends()]
         return [list(line) for line in dict.fromkeys(tuple(self.lines(values)) for values in tried)]
