@@ -32,6 +32,15 @@ def of_cells(cells: Sequence[Cell], directions: Mapping[str, str], records: Reco
     ]
 
 
+def validations(cell: Cell, name: str, records: Records) -> list[tuple[int, float]]:
+    """What a run that exists logged by an objective's name: epoch and value. Of several loops nothing."""
+    loops = [metric for metric in cell.metrics if metric.startswith("epochs/")]
+    if cell.run_id is None or len(loops) != 1:
+        return []
+    whole = f"{loops[0].removeprefix('epochs/')}/{name.rpartition('/')[2]}"
+    return records.histories([cell.run_id], [whole])[cell.run_id].get(whole, [])
+
+
 def _value(cell: Cell, name: str, direction: str, records: Records) -> float:
     """A run's final metric, or the best of what it logged by that name."""
     if name in cell.metrics:

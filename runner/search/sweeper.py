@@ -139,6 +139,9 @@ class OptunaSweeper(Sweeper):
 
     def _take(self, study: SearchedStudy, trial: Trial, cells: Sequence[Cell]) -> None:
         runs = [cell.run_id for cell in cells]
+        if self.search.pruner != "none" and cells[0].status == "existing":
+            for step, value in objectives.validations(cells[0], next(iter(self.search.directions)), self._records):
+                trial.report(value, step)  # what it would have reported
         self._tag(study, trial, runs)
         if ended := _ended(cells):
             study.tell_ended(trial, runs, ended.status, ended.reason)

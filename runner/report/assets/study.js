@@ -65,31 +65,62 @@ window.studyKinds = ({data, layout, axis, factor, number, plain, COLOURS}) => {
     },
   };
 
-  const dimension = (label, values, log) => {
-    if (values.every((one) => typeof one === "number")) {
-      if (!log) return {label, values};
-      const ends = [Math.min(...values), Math.max(...values)].map(Math.log10);
-      const ticks = [0, 1, 2, 3, 4].map((step) => ends[0] + (step / 4) * (ends[1] - ends[0]));
-      return {label: `${label} (log)`, values: values.map(Math.log10), tickvals: ticks, ticktext: ticks.map((tick) => (10 ** tick).toPrecision(2))};
+  // Lines of their own: Plotly's parallel coordinates compile code, which the page's policy forbids.
+  const upright = (label, values, log) => {
+    if (!values.every((one) => typeof one === "number")) {
+      const kinds = [...new Set(values.map(String))].sort((one, two) => one.localeCompare(two, "en", {numeric: true}));
+      const at = (kind) => (kinds.length > 1 ? kinds.indexOf(String(kind)) / (kinds.length - 1) : 0.5);
+      return {label, heights: values.map(at), ticks: kinds.map((kind) => [at(kind), kind])};
     }
-    const kinds = [...new Set(values.map(String))];
-    return {label, values: values.map((one) => kinds.indexOf(String(one))), tickvals: kinds.map((_, index) => index), ticktext: kinds.map(plain)};
+    const scale = log ? Math.log10 : (one) => one;
+    const [low, high] = [Math.min(...values.map(scale)), Math.max(...values.map(scale))];
+    const back = (height) => low + height * (high - low);
+    const heights = values.map((one) => (high > low ? (scale(one) - low) / (high - low) : 0.5));
+    const ticks = high > low ? [0, 0.5, 1].map((height) => [height, number(log ? 10 ** back(height) : back(height))]) : [[0.5, number(values[0])]];
+    return {label: log ? `${label} (log)` : label, heights, ticks};
+  };
+  const mixed = (share) => {
+    const [from, to] = [[139, 150, 165], [232, 96, 30]];
+    return `rgb(${from.map((one, index) => Math.round(one + share * (to[index] - one))).join(",")})`;
   };
   const parallel = {
     choices: () => [objective],
     figure(mine, at, theme) {
       const which = place(at);
       const y = complete.map((trial) => value(trial, which));
-      const dimensions = [
-        dimension(plain(axis(at.objective)), y, false),
-        ...axes.map(({name, log}, index) => dimension(plain(name), complete.map(({params}) => params[index]), log)),
+      const uprights = [
+        ...axes.map(({name, log}, index) => upright(name, complete.map(({params}) => params[index]), log)),
+        upright(axis(at.objective), y, false),
       ];
+      const good = uprights.at(-1).heights.map((height) => (objectives[which].direction === "maximize" ? height : 1 - height));
+      const order = complete.map((_, index) => index).sort((one, two) => good[one] - good[two]); // the best on top
+      const traces = order.map((index) => ({
+        mode: "lines+markers",
+        type: "scatter",
+        x: uprights.map((_, along) => along),
+        y: uprights.map(({heights}) => heights[index]),
+        line: {color: mixed(good[index]), width: complete[index].best ? 3 : 1.2},
+        marker: {color: mixed(good[index]), size: 4},
+        text: uprights.map(() => `${told(complete[index])}<br>${plain(axis(at.objective))} ${number(y[index])}`),
+        hovertemplate: "%{text}<extra></extra>",
+      }));
       const made = layout(theme, 0, {}, {});
+      const bare = {showgrid: false, zeroline: false};
       return {
-        data: [{type: "parcoords", dimensions, line: {color: y, colorscale: "Viridis", showscale: true, reversescale: objectives[which].direction === "minimize"}, labelfont: {color: theme.ink}, tickfont: {color: theme.ink}}],
-        layout: {...made, margin: {l: 80, r: 60, t: 60, b: 30}, showlegend: false},
+        data: traces,
+        layout: {
+          ...made,
+          margin: {...made.margin, l: 24, r: 64},
+          showlegend: false,
+          xaxis: {...made.xaxis, ...bare, tickvals: uprights.map((_, along) => along), ticktext: uprights.map(({label}) => plain(label)), range: [-0.15, uprights.length - 0.6]},
+          yaxis: {...made.yaxis, ...bare, showticklabels: false, range: [-0.05, 1.05]},
+          shapes: uprights.map((_, along) => ({type: "line", x0: along, x1: along, y0: 0, y1: 1, layer: "below", line: {color: theme.ink, width: 1}})),
+          annotations: uprights.flatMap(({ticks}, along) =>
+            ticks.map(([height, tick]) => ({x: along, y: height, text: plain(tick), showarrow: false, xanchor: "left", xshift: 6, bgcolor: theme.paper, opacity: 0.85, font: {size: 11, color: theme.ink}})),
+          ),
+        },
         headings: ["trial", axis(at.objective), ...axes.map(({name}) => name)],
-        lines: complete.map((trial, index) => [String(trial.number), number(y[index]), ...trial.params.map(short)]),
+        lines: [...order].reverse().map((index) => [String(complete[index].number), number(y[index]), ...complete[index].params.map(short)]),
         label: `Parallel coordinates of ${complete.length} trials over ${axes.map(({name}) => name).join(", ")}.`,
         name: `parallel coordinates ${at.objective}`,
       };
