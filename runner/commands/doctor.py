@@ -241,6 +241,9 @@ def _extras() -> Iterator[Finding]:
     for name, (module, install) in extras.LAUNCHERS.items():
         here = extras.installed(module)
         yield Finding(f"hydra/launcher={name}: {'installed' if here else f'not installed ({install})'}")
+    for package, install in extras.SWEEPERS.values():
+        here = extras.installed(package)
+        yield Finding(f"sweep={package}: {'installed' if here else f'not installed ({install})'}")
 
 
 def _system() -> Iterator[Finding]:

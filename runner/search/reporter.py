@@ -66,4 +66,4 @@ class Reporter(Callback):
             return
         self._trial.report(value, step)
         if self._trial.should_prune():
-            raise Pruned(f"at epoch {step}, with {self.metric} {value:.6g}: it fell behind the study's other trials")
+            raise Pruned(f"at epoch {step}: {self.metric} {value:.4g} is behind the study's other trials")

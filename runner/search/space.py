@@ -61,7 +61,7 @@ class Axis:
         assert isinstance(kind, FloatDistribution)
         if kind.single():
             return [kind.low]
-        return list(self.steps) or None
+        return [min(max(step, kind.low), kind.high) for step in self.steps] or None
 
     def ends(self) -> list[Any]:
         """Values that stand for all in a check: the outermost of numbers, every choice."""
