@@ -110,7 +110,8 @@ def how_to_sweep(overrides: Sequence[str]) -> dict[str, Any]:
     """
     try:
         config = hydra().compose_config(CONFIG_NAME, list(overrides), RunMode.RUN, with_log_configuration=False)
-        return dict(OmegaConf.to_container(config.sweep, resolve=True))
+        section: Any = OmegaConf.to_container(config.sweep, resolve=True)
+        return dict(section)
     except COMPOSING as error:
         raise bad_input(error, overrides) from error
 

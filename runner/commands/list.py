@@ -28,7 +28,9 @@ STORE = ("home=", "tracking.")
 
 def main(arguments: list[str]) -> int:
     """List the choices of a group, or runs."""
-    parser = options.parser("list", "methods, datasets, models, hardware, experiments, sweeps, papers or runs: what there is")
+    parser = options.parser(
+        "list", "methods, datasets, models, hardware, experiments, sweeps, papers or runs: what there is"
+    )
     parser.add_argument(
         "what",
         nargs="?",

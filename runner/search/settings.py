@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass
-from typing import Any, Literal
+from typing import Any, Literal, cast, get_args
 
+from runner.errors import BadInput
 from runner.types import NonNegativeInt, PositiveInt
 
-DEFAULT_OBJECTIVES: dict[str, Literal["maximize", "minimize"]] = {"val_acc": "maximize"}
+Direction = Literal["maximize", "minimize"]
+DEFAULT_OBJECTIVES: dict[str, Direction] = {"val_acc": "maximize"}
 
 
 @dataclass(kw_only=True)
@@ -17,7 +19,7 @@ class Search:
     trials: PositiveInt
     workers: PositiveInt
     space: dict[str, str]
-    objectives: dict[str, Literal["maximize", "minimize"]] | None
+    objectives: dict[str, str] | None
     sampler: Literal["tpe", "random", "grid", "nsgaii", "cmaes"]
     pruner: Literal["none", "median", "hyperband"]
     startup: NonNegativeInt
@@ -27,10 +29,15 @@ class Search:
     study: str | None
     storage: str | None
 
+    def __post_init__(self) -> None:
+        for name, direction in (self.objectives or {}).items():
+            if direction not in get_args(Direction):
+                raise BadInput(f"sweep.objectives.{name}={direction}: expected one of {', '.join(get_args(Direction))}")
+
     @property
-    def directions(self) -> dict[str, Literal["maximize", "minimize"]]:
-        """``maximize`` or ``minimize`` by objective; the first is the one that a pruner watches."""
-        return dict(self.objectives or DEFAULT_OBJECTIVES)
+    def directions(self) -> dict[str, Direction]:
+        """By objective; the first is the one that a pruner watches."""
+        return cast(dict[str, Direction], dict(self.objectives or DEFAULT_OBJECTIVES))
 
     def deciding(self) -> dict[str, Any]:
         """What decides which trials there are, but for the space and how many."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import optuna
 from filelock import FileLock
@@ -15,8 +15,8 @@ from optuna.study import Study
 
 from runner import extras
 from runner.errors import BadInput
+from runner.search.settings import Direction
 
-Direction = Literal["maximize", "minimize"]
 FOLDER = "studies"
 """In ``home``: journals, and what reports read."""
 

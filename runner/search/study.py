@@ -13,7 +13,6 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from optuna.importance import get_param_importances
 from optuna.study import Study
 from optuna.trial import FrozenTrial, Trial, TrialState
 
@@ -157,6 +156,8 @@ class SearchedStudy:
 
     def _importances(self) -> dict[str, dict[str, float]]:
         """Share of each key in being among the best (PED-ANOVA, Watanabe et al., IJCAI 2023), by objective."""
+        from optuna.importance import get_param_importances  # imports scikit-learn
+
         found = {}
         for place, (name, direction) in enumerate(self.search.directions.items()):
             sign = -1.0 if direction == "maximize" else 1.0  # the least are the best there
@@ -166,8 +167,8 @@ class SearchedStudy:
                 found[name] = {key: float(share) for key, share in shares.items() if math.isfinite(share)}
         return found
 
-    def write(self) -> None:
-        """Write what reports read: plain values, for which nobody needs Optuna."""
+    def write(self, *, ended: bool) -> None:
+        """Write what reports read: plain values, for which nobody needs Optuna; importances once all is made."""
         front = {trial.number for trial in self.best()}
         axes = {name: {"text": axis.text, "log": axis.logarithmic} for name, axis in self.space.axes.items()}
         content = {
@@ -176,7 +177,7 @@ class SearchedStudy:
             "sampler": self.search.sampler,
             "pruner": self.search.pruner,
             "axes": axes,
-            "importances": self._importances(),
+            "importances": self._importances() if ended else {},
             "trials": [_plain(trial, front) for trial in self._study.get_trials(deepcopy=False)],
         }
         self.file.parent.mkdir(parents=True, exist_ok=True)

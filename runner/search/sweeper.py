@@ -76,8 +76,8 @@ class OptunaSweeper(Sweeper):
                 self.say(f"study {study.name}: {study.counted} of {study.trials} trials were made before")
             while asked := study.ask():
                 self._make(study, asked)
-                study.write()
-            study.write()
+                study.write(ended=False)
+            study.write(ended=True)
         self._tell(study)
 
     def _make(self, study: SearchedStudy, asked: Sequence[Trial]) -> None:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import os
+import random
 import signal
+import subprocess
 import sys
 import time
 from collections import Counter
@@ -14,11 +16,11 @@ from typing import Any
 
 import pytest
 
-optuna = pytest.importorskip("optuna")
-
 from runner import registry
 from runner.store.records import KIND_TAG, Record, Records
 from tests.conftest import TOY_RUN, Result
+
+optuna = pytest.importorskip("optuna")
 
 Cli = Callable[..., Result]
 SLOPE = ["-m", "+sweep=optuna", "method=slope", *TOY_RUN[1:], "sweep.study=s"]
@@ -97,7 +99,7 @@ def test_more_trials_go_on_with_the_same_study_and_draw_anew(cli: Cli, toy: list
 def test_a_killed_search_is_completed_by_the_same_command(
     cli: Cli, toy: list[str], child: Callable[..., Any], tmp_path: Path, kills: int
 ) -> None:
-    begun = tmp_path / "begun"
+    begun, draw = tmp_path / "begun", random.Random(kills)
     line = [*SLOPE, X, "sweep.trials=6", "method.epoch_seconds=0.03", "checkpoint.every=0"]
     for kill in range(kills):
         process = child(*line, wait=False, TOY_BEGUN=str(begun))
@@ -105,6 +107,7 @@ def test_a_killed_search_is_completed_by_the_same_command(
         while not begun.exists() or len(begun.read_text().splitlines()) < kill + 1:
             assert time.monotonic() < deadline
             time.sleep(0.02)
+        time.sleep(draw.uniform(0, 0.5))
         os.kill(process.pid, signal.SIGKILL)
         process.join()
     assert child(*line, TOY_BEGUN=str(begun)) == 0
@@ -330,8 +333,6 @@ def test_optuna_is_imported_only_where_it_is_chosen(cli: Cli, toy: list[str], ch
 
     assert "sweep" not in compose(["+experiment=gcn_search", "dataset=cora"]).config
     code = "import sys; from runner import cli; cli.status(sys.argv[1:]); sys.exit('optuna' in sys.modules)"
-    import subprocess
-
     line = [sys.executable, "-c", code, "+experiment=gcn_search", "dataset=cora", "--explain"]
     assert subprocess.run(line, capture_output=True, check=False).returncode == 0
 

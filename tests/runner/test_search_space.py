@@ -5,12 +5,12 @@ from __future__ import annotations
 import math
 
 import pytest
-
-pytest.importorskip("optuna")
-
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hypothesis import assume, given
 from hypothesis import strategies as st
+
+pytest.importorskip("optuna")
+
 from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
 
 from runner.compose import compose
