@@ -1,4 +1,4 @@
-"""A user's own code beside a run: told of its start, its epochs and its end, unable to change it.
+"""A user's own code beside a run: told of its start, its epochs and its end, unable to change it but by ending it.
 
 A callback is chosen in the config, under any launcher::
 
