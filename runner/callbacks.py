@@ -40,7 +40,8 @@ class WatchedRun:
 class Callback:
     """Base class: override what you want to hear of. Constructor: keyword-only arguments, as a method's.
 
-    ``on_epoch`` may raise ``runner.errors.Pruned`` to end the run, which is then KILLED and no failure. Whatever else an override raises is told in one line, and the callback hears no more of that run, which goes on.
+    ``on_epoch`` may raise ``runner.errors.Pruned`` to end the run, which is then KILLED and no failure. Whatever else
+    an override raises is told in one line, and the callback hears no more of that run, which goes on.
     Its time doesn't count as training time, and the random numbers that it draws are not the run's.
     """
 
