@@ -19,6 +19,9 @@ from typing import Any
 from runner import registry
 from runner.errors import BadInput
 
+STUDY = "study"
+"""The name of the callback by which a search watches its runs. It is none of the run's own, and not recorded."""
+
 
 @dataclass(frozen=True)
 class WatchedRun:

@@ -290,7 +290,7 @@ class _Attempt:
         state.status, state.recorded, state.end_ms = "RUNNING", False, None
         state.supersedes = self.superseded.run_id if self.superseded else None
         state.tags = self._tags(overrides, code)
-        state.params = {key: str(value) for key, value in flat(config).items()}
+        state.params = {key: str(value) for key, value in flat(_recorded(config)).items()}
         try:
             attempt = Attempt(folder, state)
         except OSError as error:
@@ -380,7 +380,7 @@ class _Attempt:
     def _compute(self) -> dict[str, float]:
         """Metrics and costs; writes checkpoint, splits, config and environment as artefacts."""
         config, task, artifacts = self.config, self.task, self.attempt.artifacts
-        (artifacts / "config.yaml").write_text(yaml.safe_dump(config, sort_keys=False), encoding="utf-8")
+        (artifacts / "config.yaml").write_text(yaml.safe_dump(_recorded(config), sort_keys=False), encoding="utf-8")
         save_json(environment.describe(), artifacts / "environment.json")
         method: Method[Any] = registry.build(config["method"])
         run, loops = _make_run(self.identity, self.attempt, self.hardware, self.references, self.watchers)
@@ -430,6 +430,11 @@ def _training_costs(loops: Loops) -> dict[str, float]:
         costs[f"epochs/{name}"] = state.epoch
     costs["epochs"] = sum(state.epoch for state in loops.states.values())
     return costs
+
+
+def _recorded(config: dict[str, Any]) -> dict[str, Any]:
+    """A config without the callback of its search: the address of a storage may hold a password."""
+    return config | {"callbacks": {name: one for name, one in config["callbacks"].items() if name != callbacks.STUDY}}
 
 
 def flat(config: dict[str, Any]) -> dict[str, Any]:

@@ -11,13 +11,14 @@ from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 
 from runner import compose, signals, stored
+from runner.callbacks import STUDY
 from runner.errors import RunnerError, one_line
 from runner.identity import Identity
 
 if TYPE_CHECKING:
     from runner.callbacks import Callback
 
-SWEEPS_OWN = ("tracking.parent=", "+callbacks.study=")
+SWEEPS_OWN = ("tracking.parent=", f"+callbacks.{STUDY}=")
 """Begins the overrides of a job that its sweep added: they are none of the run's."""
 PERCENT = ("_acc", "_auc")
 """Endings of metrics that are fractions, shown in percent."""

@@ -13,8 +13,8 @@ from runner.errors import Pruned
 from runner.search import storage
 from runner.types import NonNegativeInt
 
-LOOPS, AGAIN = "loops", "again"
-"""Attributes of a trial: the step at which each loop of its run began; the trial whose place it takes."""
+LOOPS, AGAIN, REASON = "loops", "again", "reason"
+"""Attributes of a trial: the step at which each loop of its run began; the trial whose place it takes; why it ended."""
 
 
 @dataclass(kw_only=True)
@@ -41,12 +41,15 @@ class Reporter(Callback):
         self._trial = Trial(study, known[self.trial]._trial_id)
         self._loops: dict[str, int] = {}
         self._end = 0
-        if (before := self._trial.user_attrs.get(AGAIN)) is not None:
+        self._reported: set[int] = set()
+        before = self._trial.user_attrs.get(AGAIN)
+        if before is not None and REASON not in known[before].user_attrs:  # one that failed begins anew
             self._inherit(known[before])
 
     def _inherit(self, before: FrozenTrial) -> None:
         self._loops = dict(before.user_attrs.get(LOOPS, {}))
         self._trial.set_user_attr(LOOPS, self._loops)
+        self._reported = set(before.intermediate_values)
         for step, value in before.intermediate_values.items():
             self._trial.report(value, step)
 
@@ -62,7 +65,7 @@ class Reporter(Callback):
         step = self._loops[loop] + epoch
         self._end = self._loops[loop] + of
         value = metrics.get(self.metric.removeprefix(f"{loop}/"))
-        if value is None:
+        if value is None or step in self._reported:
             return
         self._trial.report(value, step)
         if self._trial.should_prune():

@@ -20,13 +20,15 @@ from runner.attempt import write_text
 from runner.errors import BadInput
 from runner.identity import digest
 from runner.search import storage
-from runner.search.reporter import AGAIN
+from runner.search.reporter import AGAIN, REASON
 from runner.search.settings import Search
 from runner.search.space import Space
 
 NAME = re.compile(r"[A-Za-z0-9][\w.-]{0,99}", re.ASCII)
-RUNS, REASON, LINES, ASKED = "runs", "reason", "lines", "asked"
-"""Attributes: of a trial its runs' ids, why it failed or was pruned, its overrides; of a study what it searches."""
+RUNS, LINES, ASKED = "runs", "lines", "asked"
+"""Attributes: of a trial its runs' ids and its overrides; of a study what it searches."""
+FIXED = "fixed_params"
+"""Optuna's own attribute of a trial that was enqueued."""
 NOT_DECIDING = ("home=", "tracking.", "progress=", "rerun=", "checkpoint.")
 DONE = (TrialState.COMPLETE, TrialState.PRUNED)
 STATES = {TrialState.COMPLETE: "complete", TrialState.PRUNED: "pruned", TrialState.FAIL: "failed"}
@@ -71,7 +73,8 @@ class SearchedStudy:
         for trial in self._lost():
             if trial.state is TrialState.RUNNING:
                 self._study.tell(trial.number, state=TrialState.FAIL)
-            self._study.enqueue_trial(trial.params, user_attrs={AGAIN: trial.number})
+            if params := self._whole(trial):
+                self._study.enqueue_trial(params, user_attrs={AGAIN: trial.number})
 
     def _opened(self) -> Study:
         search = self.search
@@ -94,13 +97,13 @@ class SearchedStudy:
         """Trials that ended without a result and that no other one takes the place of."""
         known = self._study.get_trials(deepcopy=False)
         replaced = {trial.user_attrs.get(AGAIN) for trial in known}
-        return [
-            trial
-            for trial in known
-            if trial.state in (TrialState.RUNNING, TrialState.FAIL)
-            and trial.number not in replaced
-            and trial.params.keys() == self.space.axes.keys()
-        ]
+        lost = (TrialState.RUNNING, TrialState.FAIL)
+        return [trial for trial in known if trial.state in lost and trial.number not in replaced]
+
+    def _whole(self, trial: FrozenTrial) -> dict[str, Any]:
+        """A trial's values; none where its command was killed while they were drawn, and so before it had any run."""
+        params = trial.system_attrs.get(FIXED, {}) | trial.params
+        return params if params.keys() == self.space.axes.keys() else {}
 
     @property
     def counted(self) -> int:
@@ -149,7 +152,7 @@ class SearchedStudy:
 
     def states(self) -> dict[str, int]:
         """How many trials are complete, pruned, and have failed without another one in their place."""
-        known = self._study.get_trials(deepcopy=False)
+        known = [trial for trial in self._study.get_trials(deepcopy=False) if self._whole(trial)]
         replaced = {trial.user_attrs.get(AGAIN) for trial in known}
         ended = [STATES[trial.state] for trial in known if trial.state in STATES and trial.number not in replaced]
         return {state: ended.count(state) for state in STATES.values()}
@@ -178,7 +181,7 @@ class SearchedStudy:
             "pruner": self.search.pruner,
             "axes": axes,
             "importances": self._importances() if ended else {},
-            "trials": [_plain(trial, front) for trial in self._study.get_trials(deepcopy=False)],
+            "trials": [_plain(trial, front) for trial in self._study.get_trials(deepcopy=False) if self._whole(trial)],
         }
         self.file.parent.mkdir(parents=True, exist_ok=True)
         write_text(self.file, json.dumps(content))

@@ -205,7 +205,7 @@ def _alone(study: SearchedStudy) -> Iterator[None]:
     """
     study.file.parent.mkdir(parents=True, exist_ok=True)
     try:
-        with FileLock(study.file.with_suffix(".lock"), timeout=0):
+        with FileLock(study.file.with_suffix(".running"), timeout=0):
             yield
     except Timeout as error:
         raise BadInput(f"study '{study.name}' is being made by another command; wait for it, or stop it") from error

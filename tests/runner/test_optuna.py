@@ -243,7 +243,24 @@ def test_a_database_keeps_a_study_too(cli: Cli, toy: list[str], tmp_path: Path) 
     assert result.status == 0, result.err
     assert "2 of 3 trials were made before" in result.err
     assert ended("complete")[0]["intermediate"].keys() == set(map(str, range(1, 9)))
+    for file in Path(os.environ["RUNNER_HOME"]).rglob("config.yaml"):  # an address may hold a password
+        assert "studies.db" not in file.read_text()
+    assert b"studies.db" not in (Path(os.environ["RUNNER_HOME"]) / "mlflow.db").read_bytes()
     assert not list((Path(os.environ["RUNNER_HOME"]) / "studies").glob("*.log"))
+
+
+def test_a_trial_whose_command_was_killed_while_asking_is_not_lost(cli: Cli, toy: list[str]) -> None:
+    line = [*SLOPE, "method.x=0.1,0.2,0.3", "sweep.sampler=grid"]
+    assert cli(*line, "sweep.trials=1").status == 0
+    from runner.search import storage
+
+    kept = optuna.load_study(study_name="s", storage=storage.opened(storage.place_of(os.environ["RUNNER_HOME"], "s")))
+    kept.enqueue_trial({"method.x": "0.2"})
+    assert kept.ask().number == 1  # running, its value not yet drawn
+    result = cli(*line)
+    assert result.status == 0, result.err
+    assert [trial["params"]["method.x"] for trial in ended("complete")] == ["0.1", "0.2", "0.3"]
+    assert "3 of 3 trials: 3 complete, 0 pruned, 0 failed" in result.out
 
 
 def test_a_journal_that_was_cut_short_goes_on(cli: Cli, toy: list[str]) -> None:
