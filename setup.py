@@ -11,7 +11,7 @@ setup(
         *(f"{name}.{package}" for name, folder in FOLDERS.items() for package in find_packages(folder)),
     ],
     package_data={
-        "runner.conf": ["*.yaml", "*/*.yaml"],
+        "runner.conf": ["*.yaml", "*/*.yaml", "*/*/*.yaml"],
         "runner": ["py.typed", "__init__.pyi"],
         "runner.report": ["assets/*", "templates/*"],
     },

@@ -35,7 +35,7 @@ class RunResult:
     """What became of a run that was asked for."""
 
     status: str
-    """finished | existing | failed."""
+    """finished | existing | failed | pruned (ended by a callback)."""
     run_id: str | None
     """The store's id; None where the store has nothing of it."""
     key: str

@@ -1,4 +1,4 @@
-"""A user's own code beside a run: told of its start, its epochs and its end, unable to change it.
+"""A user's own code beside a run: told of its start, its epochs and its end, unable to change it but by ending it.
 
 A callback is chosen in the config, under any launcher::
 
@@ -18,6 +18,9 @@ from typing import Any
 
 from runner import registry
 from runner.errors import BadInput
+
+STUDY = "study"
+"""The name of the callback by which a search watches its runs. It is none of the run's own, and not recorded."""
 
 
 @dataclass(frozen=True)
@@ -40,7 +43,8 @@ class WatchedRun:
 class Callback:
     """Base class: override what you want to hear of. Constructor: keyword-only arguments, as a method's.
 
-    Whatever an override raises is told in one line, and the callback hears no more of that run, which goes on.
+    ``on_epoch`` may raise ``runner.errors.Pruned`` to end the run, which is then KILLED and no failure. Whatever else
+    an override raises is told in one line, and the callback hears no more of that run, which goes on.
     Its time doesn't count as training time, and the random numbers that it draws are not the run's.
     """
 

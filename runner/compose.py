@@ -72,6 +72,7 @@ def plain(config: DictConfig, choices: dict[str, str]) -> Composed:
     OmegaConf.set_struct(config, False)
     config.pop("hydra", None)
     config.pop("cluster", None)  # where runs are made is nothing of theirs
+    config.pop("sweep", None)  # how runs are searched for is no part of one
     config["choices"] = {group: name for group, name in choices.items() if group != "cluster"}
     try:
         resolved: Any = OmegaConf.to_container(config, resolve=True, throw_on_missing=True)
@@ -98,6 +99,20 @@ def compose(overrides: Sequence[str]) -> Composed:
     try:
         config = hydra().compose_config(CONFIG_NAME, list(overrides), RunMode.RUN, with_log_configuration=False)
         return plain(config, chosen(config))
+    except COMPOSING as error:
+        raise bad_input(error, overrides) from error
+
+
+def how_to_sweep(overrides: Sequence[str]) -> dict[str, Any]:
+    """The section ``sweep`` of a config: none of a run's, but of the search for runs.
+
+    Raises:
+        BadInput: as ``compose``; or there is no such section.
+    """
+    try:
+        config = hydra().compose_config(CONFIG_NAME, list(overrides), RunMode.RUN, with_log_configuration=False)
+        section: Any = OmegaConf.to_container(config.sweep, resolve=True)
+        return dict(section)
     except COMPOSING as error:
         raise bad_input(error, overrides) from error
 
@@ -207,6 +222,8 @@ def _known_keys(overrides: Iterable[str]) -> list[str]:
     keys += [f"{key}.{inner}" for key in top if isinstance(top[key], dict) and key != "hydra" for inner in top[key]]
     keys += [f"cluster.{key}" for key in _cluster(overrides)]
     named = dict(line.lstrip("+").split("=", 1) for line in overrides if "=" in line)
+    if named.get("sweep") in registry.choices("sweep"):
+        keys += [f"sweep.{key}" for key in registry.read("sweep", named["sweep"]).get("sweep", {})]
     for group in registry.SECTIONS:
         keys.append(group)
         for name in [named[group]] if named.get(group) in registry.choices(group) else registry.choices(group):

@@ -49,6 +49,10 @@ class Interrupted(BaseException):
         self.exit_status = 128 + signal_number
 
 
+class Pruned(BaseException):
+    """A callback ends its run before its time: KILLED, resumable, and no failure. No method swallows it either."""
+
+
 LONGEST = 1000
 
 

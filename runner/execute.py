@@ -24,7 +24,16 @@ from runner import callbacks, code_fingerprint, environment, registry, stored
 from runner.attempt import Attempt, AttemptState, folder_of, locked, set_aside
 from runner.callbacks import Callback, WatchedRun, Watchers
 from runner.contracts import Method, Task
-from runner.errors import BadInput, CorruptData, Diverged, Interrupted, RunFailed, RunnerError, StoreUnavailable
+from runner.errors import (
+    BadInput,
+    CorruptData,
+    Diverged,
+    Interrupted,
+    Pruned,
+    RunFailed,
+    RunnerError,
+    StoreUnavailable,
+)
 from runner.hardware.torch_device import TorchDevice
 from runner.identity import ID_PREFIX, Identity, canonical, differences, referred
 from runner.loops import BeginAnew, Loops
@@ -48,11 +57,11 @@ class Outcome:
 
     identity: Identity
     status: str
-    """finished | existing | failed."""
+    """finished | existing | failed | pruned."""
     run_id: str | None
     metrics: dict[str, float] = field(default_factory=dict)
     reason: str = ""
-    """Why it failed, or what else there is to know."""
+    """Why it failed or was pruned, or what else there is to know."""
     stale: bool = False
     """Whether the code has changed since this (existing) run."""
     error: BaseException | None = None
@@ -282,7 +291,7 @@ class _Attempt:
         state.status, state.recorded, state.end_ms = "RUNNING", False, None
         state.supersedes = self.superseded.run_id if self.superseded else None
         state.tags = self._tags(overrides, code)
-        state.params = {key: str(value) for key, value in flat(config).items()}
+        state.params = {key: str(value) for key, value in flat(_recorded(config)).items()}
         try:
             attempt = Attempt(folder, state)
         except OSError as error:
@@ -336,6 +345,10 @@ class _Attempt:
             state.tags["runner.reason"] = "interrupted"
             self._end()
             raise
+        except Pruned as caught:
+            reason = str(caught)
+            state.status = "KILLED"
+            state.tags["runner.reason"] = reason
         except BadInput as caught:
             state.status = "FAILED"
             state.tags["runner.reason"] = str(caught)
@@ -351,7 +364,7 @@ class _Attempt:
             with contextlib.suppress(OSError):
                 (attempt.artifacts / "traceback.txt").write_text(traceback.format_exc(), encoding="utf-8")
         note = self._end()
-        status = "finished" if state.status == "FINISHED" else "failed"
+        status = {"FINISHED": "finished", "KILLED": "pruned"}.get(state.status, "failed")
         return Outcome(self.identity, status, state.run_id, state.metrics, reason or note, error=error)
 
     def _watched(self) -> WatchedRun:
@@ -368,7 +381,7 @@ class _Attempt:
     def _compute(self) -> dict[str, float]:
         """Metrics and costs; writes checkpoint, splits, config and environment as artefacts."""
         config, task, artifacts = self.config, self.task, self.attempt.artifacts
-        (artifacts / "config.yaml").write_text(yaml.safe_dump(config, sort_keys=False), encoding="utf-8")
+        (artifacts / "config.yaml").write_text(yaml.safe_dump(_recorded(config), sort_keys=False), encoding="utf-8")
         save_json(environment.describe(), artifacts / "environment.json")
         method: Method[Any] = registry.build(config["method"])
         run, loops = _make_run(self.identity, self.attempt, self.hardware, self.references, self.watchers)
@@ -418,6 +431,11 @@ def _training_costs(loops: Loops) -> dict[str, float]:
         costs[f"epochs/{name}"] = state.epoch
     costs["epochs"] = sum(state.epoch for state in loops.states.values())
     return costs
+
+
+def _recorded(config: dict[str, Any]) -> dict[str, Any]:
+    """A config without the callback of its search: the address of a storage may hold a password."""
+    return config | {"callbacks": {name: one for name, one in config["callbacks"].items() if name != callbacks.STUDY}}
 
 
 def flat(config: dict[str, Any]) -> dict[str, Any]:

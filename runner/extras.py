@@ -18,6 +18,14 @@ CLUSTERS = {
     "ray": ("ray", "pip install 'forward-runner[ray]'"),
 }
 """Choices of ``+cluster=``, likewise."""
+SWEEPERS = {"runner.search.sweeper.OptunaSweeper": ("optuna", "pip install 'forward-runner[optuna]'")}
+"""Sweepers that need a package: target -> (package, how to install it)."""
+
+
+def missing_sweeper(target: str) -> str:
+    """What to install for a sweeper; empty where it is there."""
+    package, install = SWEEPERS.get(target, ("", ""))
+    return f"this sweep needs the package {package}: {install}" if package and not installed(package) else ""
 
 
 def installed(module: str) -> bool:

@@ -11,12 +11,15 @@ from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 
 from runner import compose, signals, stored
+from runner.callbacks import STUDY
 from runner.errors import RunnerError, one_line
 from runner.identity import Identity
 
 if TYPE_CHECKING:
     from runner.callbacks import Callback
 
+SWEEPS_OWN = ("tracking.parent=", f"+callbacks.{STUDY}=")
+"""Begins the overrides of a job that its sweep added: they are none of the run's."""
 PERCENT = ("_acc", "_auc")
 """Endings of metrics that are fractions, shown in percent."""
 
@@ -31,7 +34,7 @@ class Cell:
     key: str
     seed: int
     status: str
-    """existing | finished | failed."""
+    """existing | finished | failed | pruned."""
     run_id: str | None
     metrics: dict[str, float] = field(default_factory=dict)
     reason: str = ""
@@ -70,7 +73,7 @@ def make(config: DictConfig, watching: Sequence[Callback] = ()) -> Cell:
         for group, name in HydraConfig.get().runtime.choices.items()
         if not str(group).startswith("hydra/")
     }
-    overrides = _repeating(HydraConfig.get().overrides.task)
+    overrides = repeating(HydraConfig.get().overrides.task)
     identity = stored.identify_run(compose.plain(config, choices))
     with signals.raised():
         outcome = make_exist(identity, overrides, watching)
@@ -81,14 +84,18 @@ def job(config: DictConfig) -> dict[str, Any]:
     """Make one cell of a sweep exist, and tell the sweep; a failure is a cell, not an exception."""
     from runner.sweep_watch import Told, tell, to_stderr
 
-    task = _repeating(HydraConfig.get().overrides.task)
+    task = repeating(HydraConfig.get().overrides.task)
     number, begun = HydraConfig.get().job.num, time.monotonic()
     home, parent = config.home, config.tracking.parent
     try:
         cell = make(config)
     except RunnerError as error:
         cell = Cell("", task, "", config.seed, "failed", None, reason=str(error))
-    told = cell.reason if cell.status == "failed" else ", ".join(filter(None, (figures(cell.metrics), cell.reason)))
+    told = (
+        cell.reason
+        if cell.status in ("failed", "pruned")
+        else ", ".join(filter(None, (figures(cell.metrics), cell.reason)))
+    )
     text = one_line(f"#{number} {' '.join(task)}: {cell.status}  {told}")
     if parent is None:  # the sweep has no record of its own, and so nowhere to hear it
         to_stderr(text)
@@ -109,6 +116,6 @@ def figures(metrics: dict[str, float]) -> str:
     return "  ".join(shown)
 
 
-def _repeating(overrides: Sequence[str]) -> list[str]:
+def repeating(overrides: Sequence[str]) -> list[str]:
     """A job's overrides without what its sweep added."""
-    return [line for line in overrides if not line.startswith("tracking.parent=")]
+    return [line for line in overrides if not line.startswith(SWEEPS_OWN)]

@@ -57,12 +57,13 @@ def make_run(identity: Identity, overrides: list[str], say: Say, watching: Seque
     return cell
 
 
-def make_sweep(overrides: Sequence[str], say: Say) -> list[Cell]:
+def make_sweep(overrides: Sequence[str], say: Say, conclude: Say | None = None) -> list[Cell]:
     """Make the cells of a sweep exist, with the sweeper and launcher that are chosen; gives them all.
 
     Args:
         overrides: Hydra's, with their lists of values.
         say: called with each line about the sweep's way.
+        conclude: called with each line about what a search found.
 
     Raises:
         BadInput: a cell's config is wrong; nothing has been launched.
@@ -70,7 +71,7 @@ def make_sweep(overrides: Sequence[str], say: Say) -> list[Cell]:
     from runner.sweep import multirun
 
     look_after_store(stored.store_config([line for line in overrides if line.startswith(stored.STORE_KEYS)]), say)
-    return multirun(overrides, say)
+    return multirun(overrides, say, conclude)
 
 
 def look_after_store(config: dict[str, Any], say: Say) -> None:

@@ -19,8 +19,8 @@ from hydra.plugins.launcher import Launcher
 from hydra.types import HydraContext, RunMode
 from omegaconf import DictConfig, OmegaConf
 
-from runner import attempt, compose, jobs, registry, signals, stored, sweep_watch
-from runner.errors import RunnerError, StoreUnavailable, one_line
+from runner import attempt, compose, extras, jobs, registry, signals, stored, sweep_watch
+from runner.errors import BadInput, RunnerError, StoreUnavailable, one_line
 from runner.identity import Identity
 from runner.jobs import Cell
 from runner.launchers import engine
@@ -96,7 +96,7 @@ class OnceLauncher(Launcher):
             elif broken and begun and index not in begun:
                 cells.append(None)
             else:
-                cells.append(cell_of(job, line, identity))
+                cells.append(cell_of(job, jobs.repeating(line), identity))
         return cells
 
     def close(self, killed: bool) -> None:
@@ -141,7 +141,12 @@ def existing(identities: Sequence[Identity], lines: Sequence[list[str]]) -> list
             if record := found.get(identities[index].key):
                 stale = stored.is_stale(record, identities[index].config)
                 cells[index] = Cell.of(
-                    identities[index], lines[index], "existing", record.run_id, record.metrics, stale=stale
+                    identities[index],
+                    jobs.repeating(lines[index]),
+                    "existing",
+                    record.run_id,
+                    record.metrics,
+                    stale=stale,
                 )
     return cells
 
@@ -216,12 +221,25 @@ def _closing(once: OnceLauncher) -> Iterator[None]:
         once.close(killed)
 
 
-def multirun(overrides: Sequence[str], say: sweep_watch.Say) -> list[Cell]:
+def _sweeper(config: DictConfig, context: HydraContext) -> Any:
+    """The chosen sweeper. Hydra builds those of ``hydra_plugins`` alone; one of this house is built as all else is."""
+    section: Any = OmegaConf.to_container(config.hydra.sweeper)
+    if not str(section["_target_"]).startswith("runner."):
+        return Plugins.instance().instantiate_sweeper(config=config, hydra_context=context, task_function=jobs.job)
+    if missing := extras.missing_sweeper(section["_target_"]):
+        raise BadInput(missing)
+    sweeper = registry.build(section)
+    sweeper.setup(hydra_context=context, task_function=jobs.job, config=config)
+    return sweeper
+
+
+def multirun(overrides: Sequence[str], say: sweep_watch.Say, conclude: sweep_watch.Say | None = None) -> list[Cell]:
     """Run a sweep with the chosen sweeper and launcher; gives all its cells.
 
     Args:
         overrides: Hydra's, with their lists of values.
         say: called with each line about the sweep's way.
+        conclude: called with each line about what a search found.
 
     Raises:
         BadInput: a cell's config is wrong; nothing has been launched.
@@ -238,7 +256,8 @@ def multirun(overrides: Sequence[str], say: sweep_watch.Say) -> list[Cell]:
         context = HydraContext(config_loader=app.config_loader, callbacks=callbacks)
         for_hydra = list(config.hydra.overrides.hydra)
         behind = engine.of(config)
-        sweeper = Plugins.instance().instantiate_sweeper(config=config, hydra_context=context, task_function=jobs.job)
+        sweeper = _sweeper(config, context)
+        sweeper.say, sweeper.conclude = say, conclude or say
         once = sweeper.launcher = OnceLauncher(sweeper.launcher, behind, say)
         if hasattr(sweeper, "validate_batch_is_legal"):
             sweeper.validate_batch_is_legal = lambda batch: None  # `once` composes and checks every cell, fast

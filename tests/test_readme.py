@@ -32,6 +32,10 @@ def composes(words: list[str]) -> bool:
     from runner.stored import identify_run
 
     cell = [word for word in words if not word.startswith(("-m", "hydra", "'seed=", "seed=range"))]
+    if "+sweep=optuna" in cell:
+        from runner.search.space import Space
+
+        cell = Space.parse(cell, {}).corners()[0]
     return bool(identify_run(SweepComposer()([re.sub(r"=([^,()\[\]{}]+),.*", r"=\1", word) for word in cell])).key)
 
 

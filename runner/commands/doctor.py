@@ -243,6 +243,9 @@ def _extras() -> Iterator[Finding]:
         yield Finding(f"+cluster={name}: {'installed' if here else f'not installed ({install})'}")
     found = shutil.which("sbatch")
     yield Finding(f"Slurm: {f'submits with {found}' if found else 'none here (+cluster=slurm needs its sbatch)'}")
+    for package, install in extras.SWEEPERS.values():
+        here = extras.installed(package)
+        yield Finding(f"sweep={package}: {'installed' if here else f'not installed ({install})'}")
 
 
 def _system() -> Iterator[Finding]:

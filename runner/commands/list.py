@@ -20,16 +20,22 @@ PLURALS = {
     "models": "model",
     "experiments": "experiment",
     "papers": "paper",
+    "sweeps": "sweep",
 }
-GROUPS = (*registry.SECTIONS, "experiment", "cluster", "paper")
+GROUPS = (*registry.SECTIONS, "experiment", "sweep", "cluster", "paper")
 STORE = ("home=", "tracking.")
 
 
 def main(arguments: list[str]) -> int:
     """List the choices of a group, or runs."""
-    parser = options.parser("list", "methods, datasets, models, hardware, experiments, papers or runs: what there is")
+    parser = options.parser(
+        "list", "methods, datasets, models, hardware, experiments, sweeps, papers or runs: what there is"
+    )
     parser.add_argument(
-        "what", nargs="?", default="", help="methods | datasets | models | hardware | experiments | papers | runs"
+        "what",
+        nargs="?",
+        default="",
+        help="methods | datasets | models | hardware | experiments | sweeps | papers | runs",
     )
     parser.add_argument("--limit", type=int, default=50, help="most runs to show (default 50)")
     parser.add_argument(
@@ -93,7 +99,7 @@ def _group(group: str) -> None:
     for name, path in registry.choices(group).items():
         tasks = ", ".join(registry.read(group, name).get("_tasks_", []))
         lines = path.read_text(encoding="utf-8").splitlines()
-        comment = lines[lines[0].startswith("# @package")]
+        comment = next((line for line in lines if not line.startswith("# @package")), "")
         table.add_row(name, tasks, comment.removeprefix("#").strip() if comment.startswith("#") else "")
     console().print(table)
 

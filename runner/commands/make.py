@@ -122,7 +122,11 @@ def _sweep(overrides: list[str], explain: bool) -> int:
 
     if explain:
         raise BadInput("--explain goes with a single run, not with -m")
-    return sweep_summary.show(make_sweep(overrides, to_stderr))
+    found: list[str] = []
+    status = sweep_summary.show(make_sweep(overrides, to_stderr, found.append))
+    for line in found:
+        print(line)
+    return status
 
 
 def _explain(identities: list[Identity]) -> int:

@@ -24,14 +24,16 @@ def show(cells: Sequence[Cell]) -> int:
     for heading in ("cell", "n", *metrics):
         table.add_column(heading, justify="left" if heading == "cell" else "right", overflow="fold")
     for name, group in groups.items():
-        done = [cell for cell in group if cell.status != "failed"]
+        done = [cell for cell in group if cell.status in ("existing", "finished")]
         table.add_row(name, f"{len(done)}/{len(group)}", *(_statistic(done, metric) for metric in metrics))
     console().print(table)
-    counts = {status: sum(cell.status == status for cell in cells) for status in ("existing", "finished", "failed")}
+    states = ("existing", "finished", "failed", "pruned")
+    counts = {status: sum(cell.status == status for cell in cells) for status in states}
     stale = sum(cell.stale for cell in cells)
     print(
         f"{len(cells)} runs: {counts['existing']} existed{f' ({stale} stale)' if stale else ''}, "
         f"{counts['finished']} made, {counts['failed']} failed"
+        f"{', {} pruned'.format(counts['pruned']) if counts['pruned'] else ''}"
     )
     for cell in cells:
         if cell.status == "failed":

@@ -8,13 +8,15 @@ from typing import Any
 
 from runner import registry, schema
 from runner.commands import options
-from runner.compose import Composed, SweepComposer, compose
+from runner.compose import Composed, SweepComposer, compose, how_to_sweep
 from runner.errors import BadInput, nearest
 from runner.identity import common_task
 from runner.tables import paper
 
 UNSET = "???"
-GROUPS = (*registry.SECTIONS, "experiment", "cluster", "paper")
+ADDED = ("experiment", "sweep")
+"""Groups of which a command line needs no choice."""
+GROUPS = (*registry.SECTIONS, *ADDED, "cluster", "paper")
 
 
 def main(arguments: list[str]) -> int:
@@ -59,7 +61,10 @@ def _check(group: str, name: str) -> None:
         return
     if group in registry.SECTIONS:
         _keys_match(group, content)
-    composed = compose(_command(group, name, content))
+    command = _command(group, name, content)
+    if "sweep" in content:
+        schema.validate_section("sweep", how_to_sweep(command))
+    composed = compose(command)
     schema.validate(composed.config)
     if group in ("method", "dataset"):
         common_task(composed)
@@ -86,7 +91,7 @@ def _keys_match(group: str, content: dict[str, Any]) -> None:
 
 def _command(group: str, name: str, content: dict[str, Any]) -> list[str]:
     """Overrides with which a choice can be composed: something that fits it, and a value for what must be given."""
-    chosen = {} if group == "experiment" else {group: name}
+    chosen = {} if group in ADDED else {group: name}
     tasks = content.get("_tasks_")
     own = _chosen_by(name) if group == "experiment" else set()
     for other in ("method", "dataset"):
@@ -98,7 +103,7 @@ def _command(group: str, name: str, content: dict[str, Any]) -> list[str]:
     given = [f"{group}.{key}={value}" for key, value in unset.items()]
     return [
         *(f"{key}={value}" for key, value in chosen.items()),
-        *([f"+{group}={name}"] if group == "experiment" else []),
+        *([f"+{group}={name}"] if group in ADDED else []),
         *given,
     ]
 

@@ -12,7 +12,7 @@ from typing import Any
 from runner import registry, stored
 from runner.errors import BadInput
 from runner.identity import digest
-from runner.report import curves
+from runner.report import curves, studies
 from runner.store.records import KEY_TAG, SUPERSEDED_TAG, Record, Records
 from runner.tables import paper
 from runner.tables.measured import Measured, measure
@@ -47,6 +47,7 @@ class Content:
     """At each scale of which something is measured, else at the first."""
     curves: dict[str, dict[str, curves.Curve]]
     """By run id and metric."""
+    studies: list[studies.StudyView] = field(default_factory=list)
 
     @cached_property
     def group_of(self) -> dict[str, Group]:
@@ -80,7 +81,8 @@ def read(records: Records, papers: Sequence[str], overrides: Sequence[str], step
             step()
     measured = [scale for name in papers for scale in _scales(name, overrides, runs)]
     moment = time.strftime("%Y-%m-%d %H:%M %Z")
-    return Content(records.uri, moment, runs, groups_of(runs), measured, found)
+    searched = studies.read(stored.home_of(overrides), {record.run_id for record in runs})
+    return Content(records.uri, moment, runs, groups_of(runs), measured, found, searched)
 
 
 def _scales(name: str, overrides: Sequence[str], runs: Sequence[Record]) -> list[Measured]:

@@ -103,7 +103,16 @@ class Site:
         data = json.dumps(views.comparison(self.read), allow_nan=False)
         self._file("assets/compare-data.js").write_text(f"window.REPORT = {data};\n", encoding="utf-8")
         self._page("compare", "compare")
-        self._page("index", "index", papers=papers, newest=self.read.runs[:10], headline=views.headline)
+        for study in self.read.studies:
+            self._page(study.page, "study", study=study)
+        self._page(
+            "index",
+            "index",
+            papers=papers,
+            newest=self.read.runs[:10],
+            headline=views.headline,
+            studies=self.read.studies,
+        )
 
     def _run(self, record: Record) -> None:
         page = f"runs/{views.file_name(record.run_id)}"

@@ -158,6 +158,16 @@ def recover(attempts: Iterable[Attempt]) -> Iterator[tuple[AttemptState, StoreUn
         yield state, away.get(state.uri)
 
 
+def tag(uri: str, run_id: str, name: str, value: str) -> None:
+    """Set one tag of a run.
+
+    Raises:
+        StoreUnavailable: the store can't be written.
+    """
+    with unavailable(uri):
+        connect(uri).set_tag(run_id, name, value)
+
+
 def sweep_parent(uri: str, experiment: str) -> str:
     """Create the parent run of a sweep, and close those whose process is gone; gives its id."""
     name = time.strftime("sweep-%Y%m%d-%H%M%S")

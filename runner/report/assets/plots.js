@@ -170,6 +170,8 @@
     },
   };
 
+  const ofStudies = window.studyKinds?.({data, layout, axis, factor, number, plain, COLOURS}) ?? {};
+
   const fillTable = (table, headings, lines) => {
     const row = (cells, tags) => {
       const made = document.createElement("tr");
@@ -193,7 +195,7 @@
       series: data.series.filter((one) => one.table === table),
       points: (data.points ?? []).filter((one) => one.table === table),
     };
-    const draws = {curves, costs}[kind];
+    const draws = {curves, costs, ...ofStudies}[kind];
     const at = {};
     const selects = draws.choices(mine).map((choice) => {
       const label = document.createElement("label");
