@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 SOURCES := pyproject.toml setup.py constraints.txt
 
-.PHONY: run test test-slow test-faults lint audit format bench lock clean
+.PHONY: run test test-slow test-faults test-cluster lint audit format bench lock clean
 
 run: $(VENV)/.installed
 	$(BIN)/runner method=forwardgnn dataset=cora
@@ -18,6 +18,9 @@ test-slow: $(VENV)/.installed-dev
 
 test-faults: $(VENV)/.installed-dev
 	$(BIN)/python -m pytest -n auto -m faults
+
+test-cluster: $(VENV)/.installed-dev
+	$(BIN)/python -m pytest -m cluster
 
 lint: $(VENV)/.installed-dev
 	$(BIN)/ruff check .
