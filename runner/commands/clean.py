@@ -12,7 +12,7 @@ from runner.store.records import DUPLICATE_TAG, SUPERSEDED_TAG, Record
 
 def main(arguments: list[str]) -> int:
     """Delete failed, killed, superseded, duplicate or stale runs (MLflow keeps them as deleted), and their attempts."""
-    parser = options.parser("clean", "remove failed, killed, superseded, duplicate or stale runs, and what they left on disk")
+    parser = options.parser("clean", "remove failed, killed, replaced, duplicate or stale runs, with all their files")
     parser.add_argument("--stale", action="store_true", help="also finished runs whose code has changed since")
     parser.add_argument("--yes", action="store_true", help="do it; without it only what would go is shown")
     options.add_store(parser)

@@ -21,7 +21,7 @@ KEY_TAG = "runner.key"
 KIND_TAG = "runner.kind"
 SUPERSEDED_TAG = "runner.superseded"
 DUPLICATE_TAG = "runner.duplicate"
-"""Of a run that finished after another one of its key, over a server that has no lock: the id of the one that counts."""
+"""Of a run that finished after another one of its key (a server has no lock): the id of the one that counts."""
 SQLITE = "sqlite:///"
 
 Answer = TypeVar("Answer")

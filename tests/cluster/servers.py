@@ -1,4 +1,4 @@
-"""A PostgreSQL and an MLflow tracking server on it: started on loopback, stopped, killed and started again on the same data.
+"""A PostgreSQL and an MLflow tracking server on it, on loopback: started, stopped, killed, started on the same data again.
 
 ``with postgres() as database, tracking(database) as server:`` gives a server at ``server.uri`` that keeps its runs in
 the database and serves their artefacts itself. Ports are free ones, all files lie in a temporary folder, and what was
