@@ -1,4 +1,4 @@
-"""A PostgreSQL and an MLflow tracking server on it, on loopback: started, stopped, killed, started on the same data again.
+"""A PostgreSQL and an MLflow tracking server on it, on loopback: started, stopped, killed, started again on their data.
 
 ``with postgres() as database, tracking(database) as server:`` gives a server at ``server.uri`` that keeps its runs in
 the database and serves their artefacts itself. Ports are free ones, all files lie in a temporary folder, and what was
@@ -24,6 +24,7 @@ from pathlib import Path
 from typing import TypeVar
 
 READY_SECONDS = 120.0
+STOP_SECONDS = 5.0
 POLL_SECONDS = 0.05
 LOOPBACK = "127.0.0.1"
 USER = "postgres"
@@ -44,6 +45,29 @@ def free_port() -> int:
     with socket.socket() as probe:
         probe.bind((LOOPBACK, 0))
         return int(probe.getsockname()[1])
+
+
+def descendants(process: int) -> dict[int, str]:
+    """Command lines of all that a process has started, and they in turn, by process id."""
+    parents, commands = {}, {}
+    for folder in Path("/proc").glob("[0-9]*"):
+        with suppress(OSError):  # it has just ended
+            state, parent = (folder / "stat").read_text().rpartition(")")[2].split()[:2]
+            if state != "Z":
+                parents[int(folder.name)] = int(parent)
+                commands[int(folder.name)] = (folder / "cmdline").read_text().replace("\0", " ")
+    found: dict[int, str] = {}
+    heads = {process}
+    while heads:
+        heads = {child for child, parent in parents.items() if parent in heads and child not in found}
+        found |= {child: commands.get(child, "") for child in heads}
+    return found
+
+
+def kill(process: int) -> None:
+    """SIGKILL to one that may have ended already."""
+    with suppress(ProcessLookupError):
+        os.kill(process, signal.SIGKILL)
 
 
 AnyServer = TypeVar("AnyServer", bound="Server")
@@ -98,25 +122,21 @@ class Server(ABC):
             time.sleep(POLL_SECONDS)
 
     def kill(self) -> None:
-        """SIGKILL to it and all its children, at once."""
-        self._signal(signal.SIGKILL)
+        """SIGKILL to it and all that it started, at once."""
+        if self._process is None:
+            return
+        for process in (self._process.pid, *descendants(self._process.pid)):  # its head first, which could start more
+            kill(process)
+        self._process.wait()
+        self._process = None
 
     def stop(self) -> None:
         """Ask it to end, and wait until it has."""
-        self._signal(signal.SIGINT)
-
-    def _signal(self, number: int) -> None:
-        process = self._process
-        if process is None:
-            return
-        with suppress(ProcessLookupError):
-            os.killpg(process.pid, number)
-        try:
-            process.wait(READY_SECONDS)
-        finally:
-            with suppress(ProcessLookupError):  # a child that outlived its parent
-                os.killpg(process.pid, signal.SIGKILL)
-        self._process = None
+        if self._process is not None:
+            os.kill(self._process.pid, signal.SIGINT)
+            with suppress(subprocess.TimeoutExpired):
+                self._process.wait(STOP_SECONDS)
+            self.kill()
 
     def _as(self) -> dict[str, object]:
         """As whom it runs, and with which environment."""
@@ -191,6 +211,11 @@ class Tracking(Server):
             *("--serve-artifacts", "--artifacts-destination", str(self.artifacts)),
             *("--host", LOOPBACK, "--port", str(self.port), "--workers", str(self._workers)),
         ]
+
+    def workers(self) -> list[int]:
+        """The processes that answer in its name, which its head starts again where one dies."""
+        started = {} if self._process is None else descendants(self._process.pid)
+        return [process for process, command in started.items() if "spawn_main" in command]
 
     def answers(self) -> bool:
         try:
