@@ -8,7 +8,18 @@ import time
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks import binary, commands, fp16, images, knowledge_graphs, learning_rules, storing, training, variants
+from benchmarks import (
+    binary,
+    commands,
+    fp16,
+    images,
+    knowledge_graphs,
+    learning_rules,
+    load,
+    storing,
+    training,
+    variants,
+)
 from benchmarks.measure import Row
 from runner import environment
 
@@ -27,6 +38,7 @@ BENCHMARKS = {
     "depth": learning_rules.activations_by_depth,
     "packed": binary.packed_inference,
     "logging": storing.logging_and_upload,
+    "load": load.load,
     "startup": commands.startup,
     "sweep": commands.finished_sweep,
 }
