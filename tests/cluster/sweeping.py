@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from itertools import pairwise
 from pathlib import Path
 
+from runner.attempt import pending
 from runner.store.records import DUPLICATE_TAG, History, Record, Records
 from tests.conftest import TOY_RUN
 from tests.faults.conftest import Background
@@ -84,13 +85,14 @@ def completed(sweep: Sweep, background: Background, reference: Reference) -> Non
     process.join()
     assert process.exitcode == 0, sweep
     _each_cell_counts_once(sweep, reference)
-    assert list((sweep.home / "attempts").iterdir()) == [], sweep
+    assert list(pending(str(sweep.home))) == [], sweep
 
 
 def made_once(sweep: Sweep) -> None:
     """On one host or a shared folder: one finished attempt a cell, and nothing of it computed twice."""
     finished = [record.tags["runner.seed"] for record in sweep.runs() if record.status == "FINISHED"]
     assert sorted(finished) == [str(seed) for seed in SEEDS], sweep
+    assert list((sweep.home / "attempts").iterdir()) == [], sweep
     told: dict[str, list[list[object]]] = {}
     for line in sweep.tally.read_text().splitlines():
         key, *event = json.loads(line)
