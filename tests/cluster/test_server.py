@@ -10,7 +10,7 @@ import pytest
 
 from runner.store.artifacts import Artifacts
 from runner.store.records import DUPLICATE_TAG, Record, Records
-from tests.cluster.servers import Tracking
+from tests.cluster.servers import Postgres, Tracking
 from tests.conftest import Result
 
 pytestmark = pytest.mark.cluster
@@ -124,6 +124,27 @@ def test_a_rerun_supersedes_and_is_no_duplicate(cli: Cli, toy: list[str], store:
     newest, oldest = runs(store)
     assert (newest.counts, oldest.counts) == (True, False)
     assert DUPLICATE_TAG not in newest.tags | oldest.tags
+
+
+def test_a_sweep_of_evaluations(cli: Cli, toy: list[str], store: list[str]) -> None:
+    """Hydra writes ``http\\://`` into the overrides of a sweep's cells."""
+    cli("-m", *toy, *store, "seed=0,1")
+    ids = ",".join(record.run_id for record in runs(store))
+    evaluated = cli("-m", "mode=evaluate", f"run={ids}", *store)
+    assert evaluated.status == 0, evaluated.err
+    assert len(runs(store)) == 4
+
+
+def test_a_server_without_its_database_is_told(cli: Cli, toy: list[str], store: list[str], database: Postgres) -> None:
+    database.kill()
+    try:
+        result = cli(*toy, *store)
+    finally:
+        database.start()
+    assert result.status == 1
+    assert "its server fails: see the server's log" in result.err
+    assert result.err.count("\n") == 1
+    assert cli(*toy, *store).status == 0
 
 
 def test_ui_of_a_server_is_the_servers_own(cli: Cli, store: list[str], server: Tracking) -> None:
