@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import yaml
+from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import OmegaConf
 
 from runner import code_fingerprint, registry, schema
@@ -76,9 +77,15 @@ def expanded(overrides: Sequence[str]) -> list[str]:
     run_id = next((line.removeprefix("run=") for line in overrides if line.startswith("run=")), None)
     if "mode=evaluate" not in overrides or run_id is None:
         return overrides
-    record = records_of([line for line in overrides if line.startswith(STORE_KEYS)]).one(run_id)
+    record = records_of([_unescaped(line) for line in overrides if line.startswith(STORE_KEYS)]).one(run_id)
     overrides[overrides.index(f"run={run_id}")] = f"run={record.run_id}"
     return [*overrides_of(record), *overrides]
+
+
+def _unescaped(line: str) -> str:
+    """An override as it would be typed for a command: in a sweep Hydra writes ``http\\://``, say."""
+    value = OverridesParser.create().parse_override(line).value()
+    return f"{line.partition('=')[0]}={'null' if value is None else value}"
 
 
 def overrides_of(record: Record) -> list[str]:

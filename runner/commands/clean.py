@@ -7,12 +7,12 @@ import shutil
 from runner import attempt, stored
 from runner.commands import options
 from runner.errors import RunnerError
-from runner.store.records import SUPERSEDED_TAG, Record
+from runner.store.records import DUPLICATE_TAG, SUPERSEDED_TAG, Record
 
 
 def main(arguments: list[str]) -> int:
-    """Delete failed, killed, superseded or stale runs (MLflow keeps them as deleted), and their attempts."""
-    parser = options.parser("clean", "remove failed, killed, superseded or stale runs, and what they left on disk")
+    """Delete failed, killed, superseded, duplicate or stale runs (MLflow keeps them as deleted), and their attempts."""
+    parser = options.parser("clean", "remove failed, killed, replaced, duplicate or stale runs, with all their files")
     parser.add_argument("--stale", action="store_true", help="also finished runs whose code has changed since")
     parser.add_argument("--yes", action="store_true", help="do it; without it only what would go is shown")
     options.add_store(parser)
@@ -44,6 +44,8 @@ def _reason(record: Record, stale: bool) -> str:
         return record.status.lower()
     if SUPERSEDED_TAG in record.tags:
         return "superseded"
+    if DUPLICATE_TAG in record.tags:
+        return "duplicate"
     if stale and record.status == "FINISHED" and record.key:
         try:
             return "stale" if stored.is_stale(record, stored.identity_of(record).config) else ""

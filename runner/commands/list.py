@@ -115,7 +115,8 @@ def _runs(runs: list[Record], limit: int) -> int:
             for name, value in record.metrics.items()
             if name.endswith(PERCENT) and "/" not in name
         )
-        notes = [tags.get("runner.unofficial", ""), "superseded" if "runner.superseded" in tags else ""]
+        notes = [tags.get("runner.unofficial", "")]
+        notes += [note for note in ("superseded", "duplicate") if f"runner.{note}" in tags]
         if tags.get(KIND_TAG) == "sweep":
             notes.append("sweep")
         table.add_row(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import shlex
 import sys
 import time
 from typing import TYPE_CHECKING
@@ -80,7 +81,7 @@ def _run(identity: Identity, overrides: list[str]) -> int:
     elif cell.status == "failed":
         print(f"runner: {identity.title} failed: {one_line(cell.reason)}", file=sys.stderr)
         if cell.run_id:
-            print(f"  recorded as FAILED: runner show {cell.run_id[:8]}", file=sys.stderr)
+            print(f"  recorded as FAILED: runner show {cell.run_id[:8]}{_store(overrides)}", file=sys.stderr)
         return 1
     else:
         _say_finished(identity, cell, overrides, time.perf_counter() - begun)
@@ -106,8 +107,13 @@ def _say_finished(identity: Identity, cell: Cell, overrides: list[str], seconds:
         print(f"  note: {cell.reason}", file=sys.stderr)
         return
     print(f"  recorded as run {run} in {uri_of(identity.config)} ({seconds:.1f} s in all)")
-    line = " ".join(overrides)
-    print(f"  next: runner show {run}  |  runner ui  |  runner -m {line} 'seed=range(5)'")
+    line, store = " ".join(overrides), _store(overrides)
+    print(f"  next: runner show {run}{store}  |  runner ui{store}  |  runner -m {line} 'seed=range(5)'")
+
+
+def _store(overrides: list[str]) -> str:
+    """What names the store of a command line, for the command that looks at it."""
+    return "".join(f" {shlex.quote(line)}" for line in overrides if line.startswith(stored.STORE_KEYS))
 
 
 def _unofficial(identity: Identity) -> str:

@@ -29,6 +29,7 @@ def main(arguments: list[str]) -> int:
         "runner.unofficial",
         "runner.no_cost",
         "runner.superseded",
+        "runner.duplicate",
         "runner.machine",
         "mlflow.source.git.commit",
     ):

@@ -12,6 +12,7 @@ from rich.table import Table
 from runner.commands.list import console
 from runner.errors import one_line
 from runner.jobs import PERCENT, Cell
+from runner.stored import STORE_KEYS
 
 
 def show(cells: Sequence[Cell]) -> int:
@@ -42,7 +43,7 @@ def show(cells: Sequence[Cell]) -> int:
 
 
 def _without_seed(overrides: Sequence[str]) -> str:
-    return " ".join(line for line in overrides if not line.startswith("seed="))
+    return " ".join(line for line in overrides if not line.startswith(("seed=", *STORE_KEYS)))
 
 
 def _shown_metrics(cells: Sequence[Cell]) -> list[str]:

@@ -14,7 +14,7 @@ LOOPBACK = ("127.0.0.1", "localhost", "::1")
 
 
 def main(arguments: list[str]) -> int:
-    """Start ``mlflow ui`` and stay until it ends."""
+    """Start ``mlflow ui`` and stay until it ends; a tracking server has its own, and its address is told."""
     parser = options.parser("ui", "MLflow's own interface on this store (Ctrl-C ends it)")
     parser.add_argument("--host", default="127.0.0.1", help="address to listen on (default: this machine only)")
     parser.add_argument("--port", type=int, default=5000)
@@ -24,6 +24,9 @@ def main(arguments: list[str]) -> int:
     if parsed.host not in LOOPBACK and not parsed.public:
         raise BadInput(f"--host {parsed.host} can be reached by others and has no login; add --public if that is meant")
     uri = options.records(parsed).uri
+    if uri.startswith(("http://", "https://")):
+        print(f"{uri}  (the server's own)")
+        return 0
     database = sqlite_path(uri)
     if database is not None and not database.exists():
         raise BadInput(f"no store at {database} yet; `runner method=forwardgnn dataset=cora` makes one")

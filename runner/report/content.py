@@ -13,7 +13,7 @@ from runner import registry, stored
 from runner.errors import BadInput
 from runner.identity import digest
 from runner.report import curves, studies
-from runner.store.records import KEY_TAG, SUPERSEDED_TAG, Record, Records
+from runner.store.records import KEY_TAG, Record, Records
 from runner.tables import paper
 from runner.tables.measured import Measured, measure
 
@@ -98,7 +98,7 @@ def groups_of(runs: Sequence[Record]) -> list[Group]:
     """Finished runs that count, as groups; those with most seeds' newest run first."""
     groups: dict[str, Group] = {}
     for record in sorted(runs, key=lambda run: run.end_ms or 0):
-        if record.status != "FINISHED" or SUPERSEDED_TAG in record.tags:
+        if not record.counts:
             continue
         config = without_seed(record)
         identifier = digest(config)[:12]

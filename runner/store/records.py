@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import sqlite3
-from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -20,6 +20,8 @@ from runner.store import trouble
 KEY_TAG = "runner.key"
 KIND_TAG = "runner.kind"
 SUPERSEDED_TAG = "runner.superseded"
+DUPLICATE_TAG = "runner.duplicate"
+"""Of a run that finished after another one of its key (a server has no lock): the id of the one that counts."""
 SQLITE = "sqlite:///"
 
 Answer = TypeVar("Answer")
@@ -46,6 +48,16 @@ class Record:
         """The run's key, if this tool made the run."""
         return self.tags.get(KEY_TAG)
 
+    @property
+    def counts(self) -> bool:
+        """Whether it is finished, and neither replaced nor made a second time."""
+        return self.status == "FINISHED" and self.tags.keys().isdisjoint((SUPERSEDED_TAG, DUPLICATE_TAG))
+
+    @property
+    def order(self) -> tuple[int, str]:
+        """Of finished runs of one key the first counts; the same one for everybody who looks."""
+        return self.end_ms or 0, self.run_id
+
 
 def uri_of(config: dict[str, Any]) -> str:
     """The tracking URI of a config: ``tracking.uri``, or SQLite in ``home``."""
@@ -71,19 +83,24 @@ class Records:
             StoreUnavailable: the store can't be read.
         """
         wanted = None if keys is None else set(keys)
+        one = {KEY_TAG: keys[0]} if keys is not None and len(keys) == 1 else {}
         chosen: dict[str, Record] = {}
-        for record in self._read(status="FINISHED"):
+        for record in self._read("FINISHED", tags=one):
             key = record.key
-            if key is None or (wanted is not None and key not in wanted) or SUPERSEDED_TAG in record.tags:
+            if key is None or (wanted is not None and key not in wanted) or not record.counts:
                 continue
-            if key not in chosen or (record.end_ms or 0) < (chosen[key].end_ms or 0):
+            if key not in chosen or record.order < chosen[key].order:
                 chosen[key] = record
         return chosen
 
     def begun(self, key: str, start_ms: int) -> str | None:
         """The id of the run that an attempt at ``key`` began at that moment and hasn't ended."""
-        running = self._read(status="RUNNING")
-        return next((record.run_id for record in running if (record.key, record.start_ms) == (key, start_ms)), None)
+        running = self._read("RUNNING", tags={KEY_TAG: key})
+        return next((record.run_id for record in running if record.start_ms == start_ms), None)
+
+    def having(self, tags: Mapping[str, str]) -> list[Record]:
+        """Runs that carry these tags, the earliest to end first."""
+        return sorted(self._read(tags=tags), key=lambda record: record.order)
 
     def all(self) -> list[Record]:
         """All runs, sweeps' parents included, newest first."""
@@ -118,10 +135,10 @@ class Records:
             {run_id: {} for run_id in run_ids},
         )
 
-    def _read(self, status: str | None = None, run_id: str = "") -> Iterator[Record]:
+    def _read(self, status: str = "", run_id: str = "", tags: Mapping[str, str] | None = None) -> Iterator[Record]:
         return self._ask(
-            lambda path: iter(self._read_sqlite(path, status, run_id)),
-            lambda: self._read_client(status, run_id),
+            lambda path: iter(self._read_sqlite(path, status, run_id, tags or {})),
+            lambda: self._read_client(status, run_id, tags or {}),
             iter(()),
         )
 
@@ -140,12 +157,15 @@ class Records:
                 return client()
             raise trouble.unavailable(self.uri, error) from error
 
-    def _read_sqlite(self, path: Path, status: str | None, run_id: str) -> Iterable[Record]:
+    def _read_sqlite(self, path: Path, status: str, run_id: str, tags: Mapping[str, str]) -> Iterable[Record]:
         condition = "e.name = ? AND r.lifecycle_stage = 'active' AND r.run_uuid LIKE ?"
         values = [self.experiment, f"{run_id}%"]
         if status:
             condition += " AND r.status = ?"
             values.append(status)
+        for tag in tags.items():
+            condition += " AND r.run_uuid IN (SELECT t.run_uuid FROM tags t WHERE t.key = ? AND t.value = ?)"
+            values += tag
         source = f"FROM runs r JOIN experiments e USING (experiment_id) WHERE {condition}"
         with closing(_open(self.uri, path)) as database:
             database.execute("BEGIN")  # the three queries see one state, whoever writes meanwhile
@@ -164,9 +184,11 @@ class Records:
                 records[uuid].metrics[name] = value
         return records.values()
 
-    def _read_client(self, status: str | None, run_id: str) -> Iterator[Record]:
+    def _read_client(self, status: str, run_id: str, tags: Mapping[str, str]) -> Iterator[Record]:
         from runner.store.client import connect, unavailable
 
+        conditions = [f"attributes.status = '{status}'"] if status else []
+        conditions += [f"tags.`{name}` = '{value}'" for name, value in tags.items()]
         with unavailable(self.uri):
             client = connect(self.uri)
             experiment = client.get_experiment_by_name(self.experiment)
@@ -174,7 +196,7 @@ class Records:
             while experiment is not None:
                 page = client.search_runs(
                     [experiment.experiment_id],
-                    f"attributes.status = '{status}'" if status else "",
+                    " AND ".join(conditions),
                     max_results=1000,
                     page_token=token,
                 )

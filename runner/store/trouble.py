@@ -25,9 +25,9 @@ _CAUSES = {
     r"disk is full|No space left|quota exceeded|disk I/O error": _FULL,
     r"readonly database|Read-only file system|Permission denied|unable to open database": _READ_ONLY,
     r"malformed|not a database": _DAMAGED,
+    r"\b50[0-9]\b.*(?:error|response|Unavailable)": "its server fails: see the server's log",  # also after retries
     r"Connection refused|Max retries exceeded|Failed to resolve|Name or service|timed out|Connection aborted": "no "
     f"server answers there: start it, correct tracking.uri, or {ELSEWHERE}",
-    r"\b50[0-9]\b.*(?:error|response|Unavailable)": "its server fails: see the server's log",
 }
 
 

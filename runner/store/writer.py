@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from runner.attempt import Attempt, AttemptState
 from runner.errors import StoreUnavailable
 from runner.store.client import connect, ensure, unavailable
-from runner.store.records import KIND_TAG, SUPERSEDED_TAG, Records, sqlite_path
+from runner.store.records import DUPLICATE_TAG, KEY_TAG, KIND_TAG, SUPERSEDED_TAG, Records, sqlite_path
 
 if TYPE_CHECKING:
     from mlflow.entities import Metric
@@ -132,11 +132,28 @@ def end(attempt: Attempt) -> None:
         client.set_terminated(state.run_id, status=state.status, end_time=moment)
         if state.status == "FINISHED" and state.supersedes and _knows(state.uri, state.supersedes):
             client.set_tag(state.supersedes, SUPERSEDED_TAG, "true")
+        if sqlite_path(state.uri) is None:
+            _settle(state)
     if state.status == "KILLED":
         state.recorded = True
         attempt.save()
     else:
         attempt.remove()
+
+
+def _settle(state: AttemptState) -> None:
+    """What a lock beside a SQLite file prevents, and a server can't: leave one run of a key that counts.
+
+    Who ends looks after it has ended, so that of two that overlap the later sees both.
+    """
+    client = connect(state.uri)
+    runs = Records(state.uri, state.experiment).having({KEY_TAG: state.key})
+    first, *others = [record.run_id for record in runs if record.counts] or [""]
+    for run_id in others:
+        client.set_tag(run_id, DUPLICATE_TAG, first)
+    for record in runs:  # a request whose answer was lost was sent again, and made this attempt's run twice
+        if record.status == "RUNNING" and record.start_ms == state.start_ms and record.run_id != state.run_id:
+            client.set_terminated(record.run_id, status="KILLED")
 
 
 def recover(attempts: Iterable[Attempt]) -> Iterator[tuple[AttemptState, StoreUnavailable | None]]:
@@ -173,8 +190,8 @@ def sweep_parent(uri: str, experiment: str) -> str:
     name = time.strftime("sweep-%Y%m%d-%H%M%S")
     with unavailable(uri):
         client = connect(uri)
-        for record in Records(uri, experiment).all():
-            if record.status == "RUNNING" and record.tags.get(KIND_TAG) == SWEEP and _is_gone(record.tags):
+        for record in Records(uri, experiment).having({KIND_TAG: SWEEP}):
+            if record.status == "RUNNING" and _is_gone(record.tags):
                 client.set_terminated(record.run_id, status="KILLED")
         tags = {KIND_TAG: SWEEP, PROCESS_TAG: f"{platform.node()}:{os.getpid()}"}
         run = client.create_run(experiment_id(uri, experiment), run_name=name, tags=tags)

@@ -46,6 +46,8 @@ Cli = Callable[..., Result]
         (["show"], "the following arguments are required: run"),
         (["data", "verify", "kora"], "no dataset 'kora'; did you mean 'cora'?"),
         (["ui", "--host", "0.0.0.0"], "add --public if that is meant"),
+        (["ui", "--host", "::"], "add --public if that is meant"),
+        (["ui", "--host="], "add --public if that is meant"),
         (["list", "runs", "method=x"], "home=… and tracking.uri=… can"),
     ],
 )

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 import signal
 import sqlite3
@@ -19,6 +18,7 @@ from runner import attempt as attempts
 from runner.store import template, writer
 from runner.store.records import Records
 from tests.conftest import Result
+from tests.disks import fill, mounted, needs_root
 
 Cli = Callable[..., Result]
 NEXT_STEP = ("home=…", "tracking.uri=")
@@ -203,21 +203,6 @@ def test_a_rerun_that_is_recorded_later_still_supersedes(cli: Cli, toy: list[str
     assert sorted("runner.superseded" in record.tags for record in records) == [False, True]
 
 
-needs_root = pytest.mark.skipif(os.name != "posix" or os.geteuid() != 0, reason="mounting needs root")
-
-
-@contextmanager
-def mounted(folder: Path, *how: str) -> Iterator[None]:
-    folder.mkdir(parents=True, exist_ok=True)
-    done = subprocess.run(["mount", *how, str(folder)], capture_output=True, text=True)
-    if done.returncode:
-        pytest.skip(f"mount isn't allowed here: {done.stderr.strip()}")
-    try:
-        yield
-    finally:
-        subprocess.run(["umount", "--lazy", str(folder)], check=True)
-
-
 @needs_root
 def test_a_read_only_folder_answers_and_is_told(cli: Cli, toy: list[str], store: Path) -> None:
     assert cli(*toy).status == 0
@@ -230,35 +215,12 @@ def test_a_read_only_folder_answers_and_is_told(cli: Cli, toy: list[str], store:
 @needs_root
 def test_a_read_only_file_gets_the_run_later(cli: Cli, toy: list[str], store: Path) -> None:
     cli(*toy)
-    with mounted_file(store):
+    with mounted(store, "--bind", "--options", "ro", str(store)):
         result = cli(*toy, "seed=1")
         assert result.status == 0
         assert "it can't be written" in result.err
     assert "recorded an earlier run as FINISHED" in cli(*toy).err
     assert finished(store) == 2
-
-
-@contextmanager
-def mounted_file(file: Path) -> Iterator[None]:
-    done = subprocess.run(["mount", "--bind", "--options", "ro", file, file], capture_output=True, text=True)
-    if done.returncode:
-        pytest.skip(f"mount isn't allowed here: {done.stderr.strip()}")
-    try:
-        yield
-    finally:
-        subprocess.run(["umount", "--lazy", str(file)], check=True)
-
-
-def fill(folder: Path, leave: int = 0) -> Path:
-    file = folder / "filler"
-    with file.open("wb", buffering=0) as filler:
-        try:
-            while True:
-                filler.write(b"x" * 4096)
-        except OSError:
-            pass
-        filler.truncate(max(0, filler.tell() - leave))
-    return file
 
 
 @needs_root

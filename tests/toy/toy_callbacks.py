@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import random
 from dataclasses import dataclass
 from pathlib import Path
@@ -37,6 +38,26 @@ class Diary(Callback):
 
     def on_run_end(self, run: WatchedRun, status: str, metrics: dict[str, float], reason: str) -> None:
         self._write("end", status, metrics, reason)
+
+
+@dataclass(kw_only=True)
+class Tally(Callback):
+    """A line an event with the run's key and the process, whole whoever else writes: what was computed, and where."""
+
+    path: str
+
+    def _write(self, run: WatchedRun, *event: object) -> None:
+        with Path(self.path).open("ab", buffering=0) as file:
+            file.write((json.dumps([run.key, os.getpid(), *event]) + "\n").encode())
+
+    def on_run_start(self, run: WatchedRun) -> None:
+        self._write(run, "start")
+
+    def on_epoch(self, run: WatchedRun, loop: str, epoch: int, of: int, metrics: dict[str, float]) -> None:
+        self._write(run, "epoch", loop, epoch)
+
+    def on_run_end(self, run: WatchedRun, status: str, metrics: dict[str, float], reason: str) -> None:
+        self._write(run, "end", status)
 
 
 @dataclass(kw_only=True)
