@@ -13,8 +13,9 @@ three to five times as fast transposed ([N, 128] times [128, 7]: 0.34 ms against
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from typing import Any
 
 import torch
@@ -70,13 +71,17 @@ class _Layer:
         count, size = len(self.biases), max(1, COLUMNS // self.width)
         return [range(begin, min(begin + size, count)) for begin in range(0, count, size)]
 
-    def split(self, wides: Sequence[Tensor]) -> list[Tensor]:
+    def split(self, wides: Iterable[Tensor]) -> Iterator[Tensor]:
         """Each network's columns [N, H] of the products [N, g H]."""
-        return [part for wide in wides for part in wide.split(self.width, dim=1)]
+        return (part for wide in wides for part in wide.split(self.width, dim=1))
 
 
 class SideBySide:
-    """S networks, which keep their own parameters, and what the last forward pass left for the backward one."""
+    """S networks, which keep their own parameters, and what the last forward pass left for the backward one.
+
+    Layers are gone through a product at a time, the next layer's as soon as its input is there: so it is still in the
+    cache.
+    """
 
     def __init__(
         self, models: Sequence[Any], x: Tensor | SparseMatrix, graph: Graph, draws: Sequence[torch.Generator]
@@ -90,8 +95,8 @@ class SideBySide:
             weights = [list(same) for same in zip(*(block.maps()[0] for block in blocks), strict=True)]
             operator = _OPERATORS[type(blocks[0])](graph)
             self._layers.append(_Layer(operator, weights, [block.bias for block in blocks]))
-        self._outputs: list[list[Tensor]] = []
-        """h' [N, g H] of each layer, undropped, as far as it is known for the parameters as they are."""
+        self._known: list[list[Tensor]] = []
+        """h' [N, g H] of the first layers, undropped, for the parameters as they are."""
         self._inputs: list[list[Tensor]] = []
         """What each layer but the first read in the last pass [N, g F]."""
 
@@ -101,109 +106,128 @@ class SideBySide:
 
     def stepped(self) -> None:
         """The parameters are others now."""
-        self._outputs = []
+        self._known = []
 
     def forward(self, *, training: bool) -> Tensor:
         """Logits [S, C, N]: classes before nodes, which is the faster order for what a loss computes."""
-        first, *others = self._layers
-        if not self._outputs:
-            self._outputs = [self._forward(first, None)]
         dropping = training and self._dropout > 0
-        outputs = self._outputs[:1] if dropping else self._outputs
-        self._inputs = []
-        for place, (below, layer) in enumerate(zip(self._layers, others, strict=False), start=1):
-            self._inputs.append(self._dropped(below, outputs[-1]) if dropping else outputs[place - 1])
-            if len(outputs) == place:
-                outputs.append(self._forward(layer, below.split(self._inputs[-1])))
-        return torch.cat([wide.T.reshape(-1, self._layers[-1].width, len(wide)) for wide in outputs[-1]])
+        last = self._layers[-1]
+        outputs: list[list[Tensor]] = [[] for _ in self._layers]
+        inputs: list[list[Tensor]] = [[] for _ in self._layers[1:]]
 
-    def _forward(self, layer: _Layer, inputs: list[Tensor] | None) -> list[Tensor]:
-        """h' of a layer; ``inputs``: h [N, F] of each network, None: the features."""
-        wides = []
+        def flow(place: int) -> Iterator[Tensor]:
+            if place < (min(1, len(self._known)) if dropping else len(self._known)):
+                products: Iterable[Tensor] = self._known[place]
+            else:
+                products = self._layer(place, self._layers[place - 1].split(read(place - 1)) if place else None)
+            for wide in products:
+                outputs[place].append(wide)
+                yield wide
+
+        def read(place: int) -> Iterator[Tensor]:
+            for chunk, wide in zip(self._layers[place].chunks, flow(place), strict=True):
+                inputs[place].append(self._dropped(wide, chunk) if dropping else wide)
+                yield inputs[place][-1]
+
+        logits = torch.cat([wide.T.reshape(-1, last.width, len(wide)) for wide in flow(len(self._layers) - 1)])
+        self._known = outputs[:1] if dropping else outputs
+        self._inputs = inputs
+        return logits
+
+    def _layer(self, place: int, inputs: Iterator[Tensor] | None) -> Iterator[Tensor]:
+        """h' of a layer, product by product; ``inputs``: h [N, F] of each network, None: the features."""
+        layer = self._layers[place]
         for chunk in layer.chunks:
-            products = [self._times(same, chunk, inputs) for same in layer.weights]
-            wide = products[0] if layer.operator is None else sparse_times_dense(layer.operator, products[0])
+            weights = [same[chunk.start : chunk.stop] for same in layer.weights]
+            if inputs is None:
+                products = [_times(self._x, _beside(same)) for same in weights]
+            else:
+                products = _products(islice(inputs, len(chunk)), weights, self._x.shape[0])
+            wide = sparse_times_dense(layer.operator, products[0]) if layer.operator else products[0]
             for product in products[1:]:
                 wide += product
             wide += torch.cat([layer.biases[network] for network in chunk])
-            wides.append(wide if layer is self._layers[-1] else wide.clamp_min_(0))
-        return wides
+            yield wide if layer is self._layers[-1] else wide.clamp_min_(0)
 
-    def _times(self, weights: list[nn.Parameter], chunk: range, inputs: list[Tensor] | None) -> Tensor:
-        """h W of a product's networks, side by side [N, g H]."""
-        if inputs is None:
-            wide = torch.cat([weights[network] for network in chunk], dim=1)
-            return sparse_times_dense(self._x, wide) if isinstance(self._x, SparseMatrix) else self._x @ wide
-        return _products([(inputs[network], weights[network]) for network in chunk])
-
-    def _dropped(self, layer: _Layer, wides: list[Tensor]) -> list[Tensor]:
-        """The outputs of a layer, dropped as ``functional.dropout`` drops them: the same draws, network by network."""
-        dropped = []
-        for chunk, wide in zip(layer.chunks, wides, strict=True):
-            shape = (len(wide), layer.width)
-            kept = [wide.new_empty(shape).bernoulli_(1 - self._dropout, generator=self._draws[i]) for i in chunk]
-            dropped.append(torch.cat(kept, dim=1).div_(1 - self._dropout).mul_(wide))
-        return dropped
+    def _dropped(self, wide: Tensor, chunk: range) -> Tensor:
+        """An output, dropped as ``functional.dropout`` drops it: with the same draws, network by network."""
+        shape = (len(wide), wide.shape[1] // len(chunk))
+        kept = [wide.new_empty(shape).bernoulli_(1 - self._dropout, generator=self._draws[i]) for i in chunk]
+        return _beside(kept).div_(1 - self._dropout).mul_(wide)
 
     def backward(self, slopes: Tensor) -> list[Tensor]:
         """Gradients of ``parameters`` from those of the logits [S, C, N] of the last pass."""
-        above = [slopes[chunk.start : chunk.stop].flatten(0, 1).T.contiguous() for chunk in self._layers[-1].chunks]
+        last = self._layers[-1]
+        above: Iterator[Tensor] = (
+            slopes[chunk.start : chunk.stop].flatten(0, 1).T.contiguous() for chunk in last.chunks
+        )
         gradients: list[Tensor] = []
         for place in reversed(range(len(self._layers))):
             layer = self._layers[place]
-            operator = layer.operator and layer.operator.transposed
-            through = [sparse_times_dense(operator, dy) for dy in above] if operator else above
-            # h' = A (h W) + h V + b:  dW = h^T (A^T dh'),  dV = h^T dh',  dh = (A^T dh') W^T + dh' V^T
-            sides = [through, above][: len(layer.weights)]
-            biases = [part for dy in above for part in dy.sum(0).split(layer.width)]
-            gradients = [*(item for side in sides for item in self._weights(place, side)), *biases, *gradients]
+            operator = layer.operator.transposed if layer.operator else None
+            weights: list[list[Tensor]] = [[] for _ in layer.weights]
+            biases: list[Tensor] = []
+            sides: list[list[Tensor]] = [[] for _ in layer.weights]
+            for chunk, dy in zip(layer.chunks, above, strict=True):
+                # h' = A (h W) + h V + b:  db = sum dh',  dW = h^T (A^T dh'),  dV = h^T dh'
+                biases += dy.sum(0).split(layer.width)
+                both = [sparse_times_dense(operator, dy) if operator else dy, dy]
+                for side, found, q in zip(sides, weights, both, strict=False):
+                    found += self._weight_gradients(place, chunk, q)
+                    side.append(q) if place else None
+            gradients = [*(item for found in weights for item in found), *biases, *gradients]
             if place:
-                above = self._below(place, [layer.split(side) for side in sides])
+                above = self._below(place, [list(layer.split(side)) for side in sides])
         return gradients
 
-    def _weights(self, place: int, side: list[Tensor]) -> list[Tensor]:
-        """Gradients of a layer's weights of one kind, from those of the products [N, g H]."""
-        layer = self._layers[place]
-        if place:
-            inputs = self._layers[place - 1].split(self._inputs[place - 1])
-            return [_product_of_transposed(h, dy) for h, dy in zip(inputs, layer.split(side), strict=True)]
-        x = self._x
-        if isinstance(x, SparseMatrix):
-            wides = [sparse_times_dense(x.transposed, dy) for dy in side]
-        else:
-            wides = [x.T @ dy for dy in side]
-        return [part.contiguous() for part in layer.split(wides)]
+    def _weight_gradients(self, place: int, chunk: range, q: Tensor) -> list[Tensor]:
+        """h^T q for each network of a product, from q [N, g H]."""
+        parts = self._layers[place]
+        if place == 0:
+            x = self._x.transposed if isinstance(self._x, SparseMatrix) else self._x.T
+            return [part.contiguous() for part in parts.split([_times(x, q)])]
+        below = list(self._layers[place - 1].split(self._inputs[place - 1]))
+        return [_transposed_times(below[network], part) for network, part in zip(chunk, parts.split([q]), strict=True)]
 
-    def _below(self, place: int, sides: list[list[Tensor]]) -> list[Tensor]:
-        """Gradients of what the layer below gives, before its ReLU [N, g F], from each network's of the products."""
+    def _below(self, place: int, sides: list[list[Tensor]]) -> Iterator[Tensor]:
+        """Gradients of what the layer below gives, before its ReLU [N, g F]: dh = (A^T dh') W^T + dh' V^T."""
         layer, below = self._layers[place], self._layers[place - 1]
-        wides = []
         for chunk, h in zip(below.chunks, self._inputs[place - 1], strict=True):
             wide = torch.empty_like(h)
-            for network, part in zip(chunk, wide.split(below.width, dim=1), strict=True):
+            for network, part in zip(chunk, below.split([wide]), strict=True):
                 torch.mm(sides[0][network], layer.weights[0][network].T, out=part)
                 for side, weights in zip(sides[1:], layer.weights[1:], strict=True):
                     part.addmm_(side[network], weights[network].T)
-            # Where an output was dropped or below 0, the next layer read 0.
+            # Where an output was dropped or below 0, the layer above read 0.
             torch.ops.aten.threshold_backward.grad_input(wide, h, 0, grad_input=wide)
-            wides.append(wide.div_(1 - self._dropout) if self._dropout else wide)
-        return wides
+            yield wide.div_(1 - self._dropout) if self._dropout else wide
 
 
-def _products(pairs: Sequence[tuple[Tensor, Tensor]]) -> Tensor:
-    """[N, F] @ [F, H] for each pair, side by side [N, g H]."""
-    rows, width = len(pairs[0][0]), pairs[0][1].shape[1]
-    if width < NARROW:
-        flat = pairs[0][0].new_empty(len(pairs) * width, rows)
-        for (h, weight), part in zip(pairs, flat.split(width), strict=True):
-            torch.mm(weight.T, h.T, out=part)
-        return flat.T.contiguous()
-    wide = pairs[0][0].new_empty(rows, len(pairs) * width)
-    for (h, weight), part in zip(pairs, wide.split(width, dim=1), strict=True):
-        torch.mm(h, weight, out=part)
-    return wide
+def _beside(parts: Sequence[Tensor]) -> Tensor:
+    """[N, g H]."""
+    return torch.cat(list(parts), dim=1) if len(parts) > 1 else parts[0]
 
 
-def _product_of_transposed(h: Tensor, dy: Tensor) -> Tensor:
+def _times(x: Tensor | SparseMatrix, dense: Tensor) -> Tensor:
+    return sparse_times_dense(x, dense) if isinstance(x, SparseMatrix) else x @ dense
+
+
+def _products(inputs: Iterator[Tensor], weights: Sequence[Sequence[Tensor]], rows: int) -> list[Tensor]:
+    """For each kind of weights [F, H] of g networks, their products with the inputs [N, F], side by side [N, g H]."""
+    width, count = weights[0][0].shape[1], len(weights[0])
+    narrow = width < NARROW
+    size = (count * width, rows) if narrow else (rows, count * width)
+    wides = [weights[0][0].new_empty(size) for _ in weights]
+    places = [wide.split(width, dim=0 if narrow else 1) for wide in wides]
+    for network, h in enumerate(inputs):
+        for same, parts in zip(weights, places, strict=True):
+            if narrow:
+                torch.mm(same[network].T, h.T, out=parts[network])
+            else:
+                torch.mm(h, same[network], out=parts[network])
+    return [wide.T.contiguous() for wide in wides] if narrow else wides
+
+
+def _transposed_times(h: Tensor, q: Tensor) -> Tensor:
     """[N, F]^T @ [N, H], contiguous."""
-    return (dy.T @ h).T.contiguous() if dy.shape[1] < NARROW else h.T @ dy
+    return (q.T @ h).T.contiguous() if q.shape[1] < NARROW else h.T @ q
