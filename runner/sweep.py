@@ -6,7 +6,8 @@ is launched, asks the store once for all of them, and hands on only those that a
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -20,11 +21,10 @@ from omegaconf import DictConfig, OmegaConf
 from runner import compose, jobs, registry, signals, stored, sweep_watch
 from runner.errors import StoreUnavailable
 from runner.identity import Identity
-from runner.jobs import Cell
+from runner.jobs import CELLS, PARENT, SEED, Cell
 from runner.overrides import environment
 from runner.store.records import Records, uri_of
 
-PARENT = "tracking.parent="
 SECTION_KEYS = tuple(f"{section}." for section in registry.SECTIONS)
 
 
@@ -51,16 +51,20 @@ class OnceLauncher(Launcher):
         missing = [index for index, cell in enumerate(cells) if cell is None]
         if missing:
             self._say(f"{len(cells) - len(missing)} of {len(cells)} runs exist, making {len(missing)}")
-            waiting = {number: identities[index] for number, index in enumerate(missing, initial_job_idx)}
+            numbered = dict(enumerate(missing, initial_job_idx))
+            waiting = {number: identities[index] for number, index in numbered.items()}
             parents = {number: self._parent(identity) for number, identity in waiting.items()}
+            batches = seed_batches({number: (lines[index], identities[index]) for number, index in numbered.items()})
             launched = [
-                [*lines[index], *([f"{PARENT}{parent}"] if parent else [])]
-                for index, parent in zip(missing, parents.values(), strict=True)
+                [*line, *([f"{PARENT}{parents[numbers[0]]}"] if parents[numbers[0]] else [])]
+                for numbers, line in batches
             ]
             with sweep_watch.watching(waiting, parents, len(cells), self._say):
                 returned = self._inner.launch(launched, initial_job_idx=initial_job_idx)
-            for index, job in zip(missing, returned, strict=True):
-                cells[index] = cell_of(job, lines[index], identities[index])
+            for (numbers, _), job in zip(batches, returned, strict=True):
+                for number in numbers:
+                    index = numbered[number]
+                    cells[index] = cell_of(job, lines[index], identities[index], number)
         done = [cell for cell in cells if cell is not None]
         self.cells += done
         return [_returned(cell, initial_job_idx + index) for index, cell in enumerate(done)]
@@ -112,12 +116,37 @@ def existing(identities: Sequence[Identity], lines: Sequence[list[str]]) -> list
     return cells
 
 
-def cell_of(job: JobReturn, line: list[str], identity: Identity) -> Cell:
-    """What a launcher gave back for a cell; a job that died in its worker is a failed cell."""
+def seed_batches(waiting: Mapping[int, tuple[list[str], Identity]]) -> list[tuple[list[int], list[str]]]:
+    """The jobs for cells by their number: each job's numbers, and its command line.
+
+    Cells whose lines differ in nothing but the seed share jobs, ``seeds_at_once`` a job.
+    """
+    alike: dict[tuple[str, ...], list[int]] = {}
+    seen: Counter[str] = Counter()
+    for number, (line, identity) in waiting.items():
+        own = identity.config["seeds_at_once"] == 1 or identity.config["mode"] != "train"
+        seen[identity.key] += 1  # a cell that stands twice in a sweep is in no job twice
+        shared = [word for word in line if not word.startswith(SEED)]
+        alike.setdefault((*shared, str(number if own else -seen[identity.key])), []).append(number)
+    jobs = []
+    for numbers in alike.values():
+        size = waiting[numbers[0]][1].config["seeds_at_once"]
+        for begin in range(0, len(numbers), size):
+            batch = numbers[begin : begin + size]
+            line = list(waiting[batch[0]][0])
+            if len(batch) > 1:
+                seeds = ",".join(f"{waiting[number][1].config['seed']}:{number}" for number in batch)
+                line.append(f"{CELLS}{{{seeds}}}")
+            jobs.append((batch, line))
+    return jobs
+
+
+def cell_of(job: JobReturn, line: list[str], identity: Identity, number: int) -> Cell:
+    """What a launcher gave back for a cell; a job that died in its worker is a failed cell, or several."""
     if job.status is JobStatus.COMPLETED:
         value = job.return_value
         if isinstance(value, dict):
-            return Cell(**value)
+            return Cell(**(value["cells"][number] if "cells" in value else value))
     reason = "the worker returned nothing"
     if job.status is JobStatus.FAILED:
         try:

@@ -97,6 +97,8 @@ class SideBySide:
             self._layers.append(_Layer(operator, weights, [block.bias for block in blocks]))
         self._known: list[list[Tensor]] = []
         """h' [N, g H] of the first layers, undropped, for the parameters as they are."""
+        self._logits: Tensor | None = None
+        """What follows from them, if nothing is dropped."""
         self._inputs: list[list[Tensor]] = []
         """What each layer but the first read in the last pass [N, g F]."""
 
@@ -106,11 +108,13 @@ class SideBySide:
 
     def stepped(self) -> None:
         """The parameters are others now."""
-        self._known = []
+        self._known, self._logits = [], None
 
     def forward(self, *, training: bool) -> Tensor:
         """Logits [S, C, N]: classes before nodes, which is the faster order for what a loss computes."""
         dropping = training and self._dropout > 0
+        if self._logits is not None and not dropping:
+            return self._logits
         last = self._layers[-1]
         outputs: list[list[Tensor]] = [[] for _ in self._layers]
         inputs: list[list[Tensor]] = [[] for _ in self._layers[1:]]
@@ -130,7 +134,7 @@ class SideBySide:
                 yield inputs[place][-1]
 
         logits = torch.cat([wide.T.reshape(-1, last.width, len(wide)) for wide in flow(len(self._layers) - 1)])
-        self._known = outputs[:1] if dropping else outputs
+        self._known, self._logits = (outputs[:1], None) if dropping else (outputs, logits)
         self._inputs = inputs
         return logits
 
