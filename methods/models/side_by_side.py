@@ -115,28 +115,35 @@ class SideBySide:
         dropping = training and self._dropout > 0
         if self._logits is not None and not dropping:
             return self._logits
-        last = self._layers[-1]
-        outputs: list[list[Tensor]] = [[] for _ in self._layers]
-        inputs: list[list[Tensor]] = [[] for _ in self._layers[1:]]
-
-        def flow(place: int) -> Iterator[Tensor]:
-            if place < (min(1, len(self._known)) if dropping else len(self._known)):
-                products: Iterable[Tensor] = self._known[place]
-            else:
-                products = self._layer(place, self._layers[place - 1].split(read(place - 1)) if place else None)
-            for wide in products:
-                outputs[place].append(wide)
-                yield wide
-
-        def read(place: int) -> Iterator[Tensor]:
-            for chunk, wide in zip(self._layers[place].chunks, flow(place), strict=True):
-                inputs[place].append(self._dropped(wide, chunk) if dropping else wide)
-                yield inputs[place][-1]
-
-        logits = torch.cat([wide.T.reshape(-1, last.width, len(wide)) for wide in flow(len(self._layers) - 1)])
-        self._known, self._logits = (outputs[:1], None) if dropping else (outputs, logits)
-        self._inputs = inputs
+        known = self._known[:1] if dropping else self._known
+        self._known, self._inputs = [[] for _ in self._layers], [[] for _ in self._layers[1:]]
+        wides = self._flow(len(self._layers) - 1, known, dropping)
+        logits = torch.cat([wide.T.reshape(-1, self._layers[-1].width, len(wide)) for wide in wides])
+        if dropping:
+            self._known = self._known[:1]
+        else:
+            self._logits = logits
         return logits
+
+    # Methods, where functions inside ``forward`` would be shorter: those would hold one another, and with them each
+    # pass's tensors until the collector comes, so that every pass had to ask the system for new memory.
+    def _flow(self, place: int, known: list[list[Tensor]], dropping: bool) -> Iterator[Tensor]:
+        """h' of a layer, product by product."""
+        if place < len(known):
+            wides: Iterable[Tensor] = known[place]
+        elif place:
+            wides = self._layer(place, self._layers[place - 1].split(self._read(place - 1, known, dropping)))
+        else:
+            wides = self._layer(place, None)
+        for wide in wides:
+            self._known[place].append(wide)
+            yield wide
+
+    def _read(self, place: int, known: list[list[Tensor]], dropping: bool) -> Iterator[Tensor]:
+        """The same as the next layer reads it."""
+        for chunk, wide in zip(self._layers[place].chunks, self._flow(place, known, dropping), strict=True):
+            self._inputs[place].append(self._dropped(wide, chunk) if dropping else wide)
+            yield self._inputs[place][-1]
 
     def _layer(self, place: int, inputs: Iterator[Tensor] | None) -> Iterator[Tensor]:
         """h' of a layer, product by product; ``inputs``: h [N, F] of each network, None: the features."""
