@@ -18,6 +18,7 @@ from runner.together import make_together
 SEEDS = 8
 EPOCHS = 100
 ROUNDS = 3
+MODELS = ("gcn", "sage", "gcn_dropout")
 CELL = ["method=backprop", "dataset=cora", "dataset.split=uniform", f"method.epochs={EPOCHS}", "method.patience=1000"]
 """Every run makes all epochs, so that the figures compare the same work."""
 
@@ -25,7 +26,7 @@ CELL = ["method=backprop", "dataset=cora", "dataset.split=uniform", f"method.epo
 def seeds_together() -> list[Row]:
     """Seconds of training, as the runs record them, of eight seeds of back-propagation; then of the command."""
     rows = []
-    for model in ("gcn", "sage", "gcn_dropout"):
+    for model in MODELS:
         with TemporaryDirectory() as folder:
             calls = [_training(folder, model, together) for together in (True, False)]
             medians = interleaved(calls, ROUNDS)
