@@ -8,7 +8,18 @@ import time
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks import binary, commands, fp16, images, knowledge_graphs, learning_rules, storing, training, variants
+from benchmarks import (
+    binary,
+    commands,
+    fp16,
+    images,
+    knowledge_graphs,
+    learning_rules,
+    seeds,
+    storing,
+    training,
+    variants,
+)
 from benchmarks.measure import Row
 from runner import environment
 
@@ -16,6 +27,7 @@ BENCHMARKS = {
     "runner": training.runner_against_bare_script,
     "pyg": training.epoch_against_pyg,
     "cached": training.cached_against_uncached,
+    "seeds-together": seeds.seeds_together,
     "variants": variants.epochs_against_direct,
     "activations": variants.activations_by_depth,
     "images": images.pipeline,

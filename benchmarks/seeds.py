@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
 from collections.abc import Callable
 from tempfile import TemporaryDirectory
-from time import process_time
 
-from benchmarks.measure import Row, cpu_seconds, interleaved
+from benchmarks.measure import Row, interleaved
 from runner.compose import compose
 from runner.execute import Outcome, make_exist
 from runner.identity import Identity

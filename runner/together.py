@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack, suppress
 from functools import partial
+from typing import Any
 
 from runner import registry
 from runner.contracts import Method, Together
@@ -38,7 +39,7 @@ def make_together(
         return
     first = next(iter(identities.values())).config
     method = type(registry.build(first["method"]))
-    if method.together.__func__ is Method.together.__func__ or first["mode"] != "train":
+    if not _is_able(method):
         say(f"seeds_at_once: {Method.together((), (), ())}")
         for seed, identity in identities.items():
             try:
@@ -64,10 +65,23 @@ def make_together(
             _Pass({seed: makings[seed] for seed in identities if seed in makings}, ended).make(say)
 
 
+def _is_able(method: type[Method[Any]]) -> bool:
+    """Whether a method has more to say than that it is not."""
+    return next(kind for kind in method.__mro__ if "together" in vars(kind)) is not Method
+
+
 def _unless_interrupted(error: RunnerError) -> RunnerError:
     if isinstance(error, Interrupted):
         raise error
     return error
+
+
+def _how(built: Sequence[Built]) -> Together | str:
+    methods, tasks, runs = ([getattr(one, name) for one in built] for name in ("method", "task", "run"))
+    try:
+        return type(methods[0]).together(methods, tasks, runs)
+    except Exception as error:  # alone each of them may still end well
+        return f"{type(error).__name__}: {error}"
 
 
 class _Pass:
@@ -85,8 +99,7 @@ class _Pass:
                 self._advance(seed)
             built = list(self._built.values())
             if len(built) > 1:
-                pieces = zip(*((one.method, one.task, one.run) for one in built), strict=True)
-                how = built[0].method.together(*map(list, pieces))
+                how = _how(built)
                 if isinstance(how, Together):
                     self._train(how)
                 else:

@@ -66,9 +66,7 @@ class BackpropTogether(Together):
         turns = [self._turns[number] for number in numbers]
         logits = self._networks.forward(training=True)
         losses, slopes = self._loss.losses(logits), self._loss.slopes(logits)
-        step_together(
-            [turn.optimizer for turn in turns], self._networks.parameters(), self._networks.backward(slopes)
-        )
+        step_together([turn.optimizer for turn in turns], self._networks.parameters(), self._networks.backward(slopes))
         self._networks.stepped()
         for turn, loss in zip(turns, losses, strict=True):
             turn.loss = loss

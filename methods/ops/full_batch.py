@@ -126,8 +126,6 @@ def _step(model: nn.Module, optimizer: torch.optim.Adam, loss: Callable[[], Tens
 
 
 @torch.no_grad()
-def _validation(
-    model: nn.Module, validate: Callable[[], Mapping[str, float | Tensor]]
-) -> Mapping[str, float | Tensor]:
+def _validation(model: nn.Module, validate: Callable[[], Mapping[str, float | Tensor]]) -> Mapping[str, float | Tensor]:
     model.eval()
     return validate()
