@@ -77,9 +77,9 @@ def _unless_interrupted(error: RunnerError) -> RunnerError:
 
 
 def _how(built: Sequence[Built]) -> Together | str:
-    methods, tasks, runs = ([getattr(one, name) for one in built] for name in ("method", "task", "run"))
+    methods = [one.method for one in built]
     try:
-        return type(methods[0]).together(methods, tasks, runs)
+        return type(methods[0]).together(methods, [one.task for one in built], [one.run for one in built])
     except Exception as error:  # alone each of them may still end well
         return f"{type(error).__name__}: {error}"
 
