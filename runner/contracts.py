@@ -9,7 +9,7 @@ from __future__ import annotations
 import dataclasses
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, Literal, Protocol, Self, TypeVar
@@ -462,6 +462,22 @@ class Dataset(ABC):
         """
 
 
+class Together(ABC):
+    """Several runs of one method, trained in turns; each by its number in the lists that ``Method.together`` got."""
+
+    @abstractmethod
+    def fit(self, number: int) -> Iterator[None]:
+        """Train one run, as ``Method.fit`` does, with ``run.epochs``, ``run.log`` and a stop of its own.
+
+        It yields wherever its next step is made with the others'. What it raises is this run's failure alone. Between
+        its turns the process's random numbers are nobody's: it draws from ``run.draws`` and ``run.generator``.
+        """
+
+    @abstractmethod
+    def step(self, numbers: Sequence[int]) -> None:
+        """Make the step that these runs wait for: those that have yielded, not those that have ended."""
+
+
 class Method(ABC, Generic[TaskKind]):
     """A learning procedure for one kind of task.
 
@@ -480,6 +496,19 @@ class Method(ABC, Generic[TaskKind]):
     @abstractmethod
     def fit(self, task: TaskKind, run: Run) -> None:
         """Train ``self.model``."""
+
+    @classmethod
+    def together(cls, methods: Sequence[Self], tasks: Sequence[TaskKind], runs: Sequence[Run]) -> Together | str:
+        """How runs that differ in nothing but their seed are trained in one pass, or why they can't be.
+
+        An optional ability, for ``seeds_at_once``; each run must end as ``fit`` would have ended it.
+
+        Args:
+            methods: built, one a run.
+            tasks: theirs; a split may follow from the seed, and so may all else.
+            runs: theirs.
+        """
+        return "the method trains its runs one by one"
 
     @abstractmethod
     def evaluate(self, task: TaskKind, run: Run) -> dict[str, float]:

@@ -10,7 +10,7 @@ import random
 import sys
 import time
 import traceback
-from collections.abc import Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -36,7 +36,7 @@ from runner.errors import (
 )
 from runner.hardware.torch_device import TorchDevice
 from runner.identity import ID_PREFIX, Identity, canonical, differences, referred
-from runner.loops import BeginAnew, Loops
+from runner.loops import BeginAnew, Loops, random_state, set_random_state
 from runner.progress import Progress
 from runner.run import FinishedRun, Run, save_json
 from runner.state_files import load_whole, misfit, save_whole
@@ -45,6 +45,8 @@ from runner.store.records import KEY_TAG, KIND_TAG, Record, Records, uri_of
 
 CHECKPOINT = "model.pt"
 UNOFFICIAL_TAG = "runner.unofficial"
+TOGETHER_TAG = "runner.together"
+"""Runs that were trained in one pass with this one, itself included: its training time is its share of theirs."""
 COSTLESS_TAG = "runner.no_cost"
 """Why the modelled hardware has no cost to tell."""
 FULL = (errno.ENOSPC, errno.EDQUOT)
@@ -83,25 +85,42 @@ def make_exist(identity: Identity, overrides: Sequence[str], watching: Sequence[
         RunFailed: neither the store nor the disk could take the result.
         Interrupted: Ctrl-C or SIGTERM; the attempt is KILLED and resumable.
     """
+    with claimed(identity, overrides, watching) as found:
+        return found if isinstance(found, Outcome) else found.make()
+
+
+@contextlib.contextmanager
+def claimed(
+    identity: Identity, overrides: Sequence[str], watching: Sequence[Callback] = ()
+) -> Iterator[Outcome | Making]:
+    """The outcome of a run that exists, or its making, which is this process's alone inside; else as ``make_exist``."""
     config = identity.config
     uri = uri_of(config)
     records = Records(uri, config["tracking"]["experiment"])
     if not config["rerun"] and (found := existing(identity, records)):
-        return found
+        yield found
+        return
     with locked(config["home"], uri, identity.key):
-        kept = Attempt.load(folder_of(config["home"], identity.key))
-        waiting = kept if kept is not None and kept.state.status == "FINISHED" else None
-        note = _record(waiting) if waiting else ""
-        superseded = records.finished([identity.key]).get(identity.key)
-        if superseded and not config["rerun"]:
-            return existing_outcome(identity, superseded)
-        if waiting and note:
-            if config["rerun"]:
-                raise StoreUnavailable(f"the finished run of this key must be recorded before it is made again: {note}")
-            return Outcome(identity, "finished", None, waiting.state.metrics, note)
-        writer.check(uri)
-        references = _references(identity, overrides, records)
-        return _Attempt(identity, overrides, records, references, superseded, watching).make()
+        yield _claim(identity, overrides, watching, records)
+
+
+def _claim(
+    identity: Identity, overrides: Sequence[str], watching: Sequence[Callback], records: Records
+) -> Outcome | Making:
+    config, uri = identity.config, records.uri
+    kept = Attempt.load(folder_of(config["home"], identity.key))
+    waiting = kept if kept is not None and kept.state.status == "FINISHED" else None
+    note = _record(waiting) if waiting else ""
+    superseded = records.finished([identity.key]).get(identity.key)
+    if superseded and not config["rerun"]:
+        return existing_outcome(identity, superseded)
+    if waiting and note:
+        if config["rerun"]:
+            raise StoreUnavailable(f"the finished run of this key must be recorded before it is made again: {note}")
+        return Outcome(identity, "finished", None, waiting.state.metrics, note)
+    writer.check(uri)
+    references = _references(identity, overrides, records)
+    return Making(identity, overrides, records, references, superseded, watching)
 
 
 def existing(identity: Identity, records: Records) -> Outcome | None:
@@ -249,7 +268,21 @@ def upload_quietly(attempt: Attempt) -> None:
         return
 
 
-class _Attempt:
+@dataclass(frozen=True)
+class Built:
+    """A run that is ready to be trained: what its making waits with."""
+
+    method: Method[Any]
+    task: Task
+    run: Run
+    loops: Loops
+
+
+Fit = Callable[[], Iterator[None]]
+"""Trains a run in turns with others."""
+
+
+class Making:
     """Makes one run and records it."""
 
     def __init__(
@@ -327,6 +360,21 @@ class _Attempt:
 
     def make(self) -> Outcome:
         """Build, fit, evaluate and record."""
+        with self.hardware.entered():
+            steps = self.steps()
+            try:
+                while True:
+                    next(steps)
+            except StopIteration as end:
+                outcome: Outcome = end.value
+        return outcome
+
+    def steps(self, companions: int = 0) -> Generator[Built | None, Fit | None, Outcome]:
+        """The same in steps; the hardware is entered already.
+
+        It yields once the method is built, and takes how the run is trained; None: by its method alone. Where it is
+        trained in turns with so many others, None is yielded between them. What is thrown in counts as the run's own.
+        """
         attempt, state = self.attempt, self.attempt.state
         try:
             writer.begin(attempt)
@@ -336,9 +384,8 @@ class _Attempt:
         reason, error = "", None
         try:
             self.watchers.start()
-            with self.hardware.entered():
-                self.hardware.start_measuring()
-                state.metrics = self._compute()
+            self.hardware.start_measuring()
+            state.metrics = yield from self._compute(companions)
             state.status = "FINISHED"
         except (Interrupted, KeyboardInterrupt):
             state.status = "KILLED"
@@ -378,7 +425,7 @@ class _Attempt:
         self.watchers.end(state.status.lower(), state.metrics, state.tags.get("runner.reason", ""))
         return note
 
-    def _compute(self) -> dict[str, float]:
+    def _compute(self, companions: int) -> Generator[Built | None, Fit | None, dict[str, float]]:
         """Metrics and costs; writes checkpoint, splits, config and environment as artefacts."""
         config, task, artifacts = self.config, self.task, self.attempt.artifacts
         (artifacts / "config.yaml").write_text(yaml.safe_dump(_recorded(config), sort_keys=False), encoding="utf-8")
@@ -391,14 +438,23 @@ class _Attempt:
         run.backbone.initialise(method.model, task)
         costs: dict[str, float] = {}
         torch.optim.SGD([torch.zeros(1, requires_grad=True)])  # torch imports its compiler here: no training time
+        states = random_state(run.generator)
+        fit = yield Built(method, task, run, loops)
+        set_random_state(states, run.generator)  # others may have been built meanwhile
         loops.start_clock()
         if config["mode"] == "evaluate":
             load_checkpoint(method, self.records, config["run"])
         else:
             try:
-                method.fit(task, run)
+                if fit is None:
+                    method.fit(task, run)
+                else:
+                    self.attempt.state.tags[TOGETHER_TAG] = str(companions + 1)
+                    loops.take_turns()
+                    yield from fit()
+                    loops.rejoin()
             except BeginAnew:
-                return self._compute()
+                return (yield from self._compute(0))
             self.hardware.synchronize()
             costs |= _training_costs(loops)
             save_whole(method.model.state_dict(), artifacts / CHECKPOINT)
@@ -416,7 +472,8 @@ class _Attempt:
             run.save(name, figure)
         if reason := self.hardware.costless(method.model, task):
             self.attempt.state.tags[COSTLESS_TAG] = reason
-        return metrics | costs | self.hardware.measure() | self.hardware.cost(method.model, task)
+        measured = {} if companions else self.hardware.measure()  # of all that the process made meanwhile
+        return metrics | costs | measured | self.hardware.cost(method.model, task)
 
 
 def _training_costs(loops: Loops) -> dict[str, float]:

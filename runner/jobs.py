@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
@@ -17,8 +18,10 @@ from runner.identity import Identity
 
 if TYPE_CHECKING:
     from runner.callbacks import Callback
+    from runner.execute import Outcome
 
-SWEEPS_OWN = ("tracking.parent=", f"+callbacks.{STUDY}=")
+SEED, PARENT, CELLS = "seed=", "tracking.parent=", "tracking.cells="
+SWEEPS_OWN = (PARENT, CELLS, f"+callbacks.{STUDY}=")
 """Begins the overrides of a job that its sweep added: they are none of the run's."""
 PERCENT = ("_acc", "_auc")
 """Endings of metrics that are fractions, shown in percent."""
@@ -68,22 +71,25 @@ def make(config: DictConfig, watching: Sequence[Callback] = ()) -> Cell:
     """Make the run of a composed config exist, inside a Hydra job; errors other than failed runs are raised."""
     from runner.execute import make_exist
 
-    choices = {
-        str(group): str(name)
-        for group, name in HydraConfig.get().runtime.choices.items()
-        if not str(group).startswith("hydra/")
-    }
     overrides = repeating(HydraConfig.get().overrides.task)
-    identity = stored.identify_run(compose.plain(config, choices))
+    identity = stored.identify_run(compose.plain(config, _choices()))
     with signals.raised():
-        outcome = make_exist(identity, overrides, watching)
+        return _cell(identity, overrides, make_exist(identity, overrides, watching))
+
+
+def _choices() -> dict[str, str]:
+    choices = HydraConfig.get().runtime.choices
+    return {str(group): str(name) for group, name in choices.items() if not str(group).startswith("hydra/")}
+
+
+def _cell(identity: Identity, overrides: list[str], outcome: Outcome) -> Cell:
     return Cell.of(identity, overrides, outcome.status, outcome.run_id, outcome.metrics, outcome.reason, outcome.stale)
 
 
 def job(config: DictConfig) -> dict[str, Any]:
     """Make one cell of a sweep exist, and tell the sweep; a failure is a cell, not an exception."""
-    from runner.sweep_watch import Told, tell, to_stderr
-
+    if config.tracking.cells:
+        return job_of_seeds(config)
     task = repeating(HydraConfig.get().overrides.task)
     number, begun = HydraConfig.get().job.num, time.monotonic()
     home, parent = config.home, config.tracking.parent
@@ -91,17 +97,61 @@ def job(config: DictConfig) -> dict[str, Any]:
         cell = make(config)
     except RunnerError as error:
         cell = Cell("", task, "", config.seed, "failed", None, reason=str(error))
-    told = (
-        cell.reason
-        if cell.status in ("failed", "pruned")
-        else ", ".join(filter(None, (figures(cell.metrics), cell.reason)))
-    )
-    text = one_line(f"#{number} {' '.join(task)}: {cell.status}  {told}")
+    _tell(home, parent, number, time.monotonic() - begun, cell)
+    return asdict(cell)
+
+
+def job_of_seeds(config: DictConfig) -> dict[str, Any]:
+    """Make several cells of a sweep exist that differ in nothing but their seed, and tell the sweep of each.
+
+    Gives ``{"cells": …}`` by number.
+    """
+    from runner.sweep_watch import to_stderr
+    from runner.together import make_together
+
+    begun, home, parent = time.monotonic(), config.home, config.tracking.parent
+    numbers = {int(seed): int(number) for seed, number in config.tracking.cells.items()}
+    config.tracking.cells = None
+    shared = [line for line in repeating(HydraConfig.get().overrides.task) if not line.startswith(SEED)]
+    cells: dict[int, dict[str, Any]] = {}
+    told = [begun]
+
+    def end(seed: int, cell: Cell) -> None:
+        _tell(home, parent, numbers[seed], time.monotonic() - told[-1], cell)
+        told.append(time.monotonic())
+        cells[numbers[seed]] = asdict(cell)
+
+    lines = {seed: [*shared, f"{SEED}{seed}"] for seed in numbers}
+    identities: dict[int, Identity] = {}
+    for seed, line in lines.items():
+        one = copy.deepcopy(config)
+        one.seed = seed
+        try:
+            identities[seed] = stored.identify_run(compose.plain(one, _choices()))
+        except RunnerError as error:
+            end(seed, Cell("", line, "", seed, "failed", None, reason=str(error)))
+
+    def ended(seed: int, outcome: Outcome | RunnerError) -> None:
+        if isinstance(outcome, RunnerError):
+            end(seed, Cell.of(identities[seed], lines[seed], "failed", None, {}, reason=str(outcome)))
+        else:
+            end(seed, _cell(identities[seed], lines[seed], outcome))
+
+    with signals.raised():
+        make_together(identities, lines, to_stderr, ended)
+    return {"cells": cells}
+
+
+def _tell(home: str, parent: str | None, number: int, seconds: float, cell: Cell) -> None:
+    from runner.sweep_watch import Told, tell, to_stderr
+
+    ended = cell.status in ("failed", "pruned")
+    told = cell.reason if ended else ", ".join(filter(None, (figures(cell.metrics), cell.reason)))
+    text = one_line(f"#{number} {' '.join(cell.overrides)}: {cell.status}  {told}")
     if parent is None:  # the sweep has no record of its own, and so nowhere to hear it
         to_stderr(text)
     else:
-        tell(home, parent, Told(number, cell.status, time.monotonic() - begun, text))
-    return asdict(cell)
+        tell(home, parent, Told(number, cell.status, seconds, text))
 
 
 def figures(metrics: dict[str, float]) -> str:

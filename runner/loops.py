@@ -116,6 +116,10 @@ class Loops:
         self._clock = 0.0
         self._seconds_before = 0.0
         self._seconds_aside = 0.0
+        self._turns: float | None = None
+        self._apart: dict[str, Any] | None = None
+        self.draws = torch.Generator()
+        """Torch's global generator as it is for this run, while it is trained with others in turn."""
         self._snapshots = self._left_behind()
         self._line = 0
         self._told = False
@@ -132,7 +136,38 @@ class Loops:
     @property
     def fit_seconds(self) -> float:
         """Seconds of training so far, earlier attempts included, snapshots and uploads left out."""
+        if self._turns is not None:
+            return self._seconds_before + self._turns
         return self._seconds_before + time.perf_counter() - self._clock - self._seconds_aside
+
+    @property
+    def seconds_aside(self) -> float:
+        """Seconds of snapshots, uploads and callbacks since the clock began, or since a snapshot was put back."""
+        return self._seconds_aside
+
+    def take_turns(self) -> None:
+        """From now on the run is trained with others in turn, and is told by ``spend`` what it took.
+
+        Its random states are kept apart from those of the process, as they are now.
+        """
+        self._apart, self._turns = random_state(self._generator), 0.0
+        self.draws.set_state(self._apart["torch"])
+
+    def spend(self, seconds: float) -> None:
+        """A turn took so long."""
+        assert self._turns is not None
+        self._turns += seconds
+
+    def rejoin(self) -> None:
+        """The run has the process to itself again: put its random states back."""
+        if self._apart is not None:
+            set_random_state(self._random_state(), self._generator)
+            self._apart = None
+
+    def _random_state(self) -> dict[str, Any]:
+        if self._apart is None:
+            return random_state(self._generator)
+        return self._apart | {"torch": self.draws.get_state(), "run": self._generator.get_state()}
 
     def track(self, **objects: Stateful) -> None:
         """Name what the next loop snapshots and restores. It replaces what was tracked before."""
@@ -265,7 +300,7 @@ class Loops:
             "of": [self._attempt.state.key, state.name],
             "loop": vars(state),
             "tracked": {name: item.state_dict() for name, item in self._tracked.items()},
-            "random": random_state(self._generator),
+            "random": self._random_state(),
         }
         try:
             save_whole(content, self._attempt.snapshots / f"{state.name}.pt")
@@ -311,6 +346,9 @@ class Loops:
         for key, values in content["tracked"].items():
             self._tracked[key].load_state_dict(values)
         set_random_state(content["random"], self._generator)
+        if self._apart is not None:
+            self._apart, self._turns = content["random"], 0.0
+            self.draws.set_state(content["random"]["torch"])
         self._line = state.lines
         self._seconds_before = state.fit_seconds
         self.start_clock()

@@ -113,6 +113,11 @@ class Run:
         """
         return self._hardware.step_cost(step, model)
 
+    @property
+    def draws(self) -> torch.Generator:
+        """Of a run that is trained in turns (``Together``): what torch's global generator would be for it alone."""
+        return self._loops.draws
+
     def track(self, **objects: Stateful) -> None:
         """Name the modules and optimisers of the next loop: what it snapshots, and restores to the best state."""
         self._loops.track(**objects)

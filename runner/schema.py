@@ -47,7 +47,13 @@ Checkpoint = msgspec.defstruct(
 )
 Tracking = msgspec.defstruct(
     "tracking",
-    [("uri", str | None), ("experiment", str), ("parent", str | None), ("upload_every", types.NonNegativeFloat)],
+    [
+        ("uri", str | None),
+        ("experiment", str),
+        ("parent", str | None),
+        ("cells", dict[str, int] | None),
+        ("upload_every", types.NonNegativeFloat),
+    ],
     forbid_unknown_fields=True,
     kw_only=True,
 )
@@ -60,6 +66,7 @@ TOP_LEVEL: dict[str, Any] = {
     "run": str | None,
     "callbacks": dict[str, dict[str, Any]],
     "rerun": bool,
+    "seeds_at_once": types.PositiveInt,
     "progress": bool,
     "home": str,
     "checkpoint": Checkpoint,

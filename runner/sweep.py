@@ -7,7 +7,8 @@ is launched, asks the store once for all of them, and hands on only those that a
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Sequence
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any
@@ -22,12 +23,11 @@ from omegaconf import DictConfig, OmegaConf
 from runner import attempt, compose, extras, jobs, registry, signals, stored, sweep_watch
 from runner.errors import BadInput, RunnerError, StoreUnavailable, one_line
 from runner.identity import Identity
-from runner.jobs import Cell
+from runner.jobs import CELLS, PARENT, SEED, Cell
 from runner.launchers import engine
 from runner.overrides import environment
 from runner.store.records import Records, uri_of
 
-PARENT = "tracking.parent="
 SECTION_KEYS = tuple(f"{section}." for section in registry.SECTIONS)
 
 
@@ -71,21 +71,23 @@ class OnceLauncher(Launcher):
         """Launch cells; None for those that a launcher which broke down had not begun with."""
         self._engine.check()
         since, broken = time.time(), ""
-        parents = [self._parent(identity) for identity in identities]
+        parents = dict(enumerate(map(self._parent, identities), first))
+        batches = seed_batches(dict(enumerate(zip(lines, identities, strict=True), first)))
         launched = [
-            [*line, *([f"{PARENT}{parent}"] if parent else [])] for line, parent in zip(lines, parents, strict=True)
+            [*line, *([f"{PARENT}{parent}"] if (parent := parents[numbers[0]]) else [])] for numbers, line in batches
         ]
         threads = max(identity.config["hardware"].get("threads", 1) for identity in identities)
-        waiting, told_to = dict(enumerate(identities, first)), dict(enumerate(parents, first))
-        returned: Sequence[JobReturn | str]
-        with sweep_watch.watching(waiting, told_to, total, self._say):
+        by_job: Sequence[JobReturn | str]
+        with sweep_watch.watching(dict(enumerate(identities, first)), parents, total, self._say):
             try:
-                returned = self._engine.launch(self._inner, launched, first, threads)
+                by_job = self._engine.launch(self._inner, launched, first, threads)
             except RunnerError:
                 raise
             except Exception as error:  # a launcher may raise anything: a worker was killed, the disk is full
                 broken = one_line(f"the launcher broke down: {type(error).__name__}: {error}")
-                returned = [broken] * len(lines)
+                by_job = [broken] * len(batches)
+        job_of = {number: job for (numbers, _), job in zip(batches, by_job, strict=True) for number in numbers}
+        returned = [job_of[number] for number in range(first, first + len(lines))]
         lost = {index: (identities[index], lines[index]) for index, job in enumerate(returned) if isinstance(job, str)}
         kept = dict(zip(lost, existing(*zip(*lost.values(), strict=True)), strict=True)) if lost else {}
         begun = {index for index in lost if kept[index] or _begun(identities[index], since)}
@@ -96,7 +98,7 @@ class OnceLauncher(Launcher):
             elif broken and begun and index not in begun:
                 cells.append(None)
             else:
-                cells.append(cell_of(job, jobs.repeating(line), identity))
+                cells.append(cell_of(job, jobs.repeating(line), identity, first + index))
         return cells
 
     def close(self, killed: bool) -> None:
@@ -160,14 +162,40 @@ def _begun(identity: Identity, since: float) -> bool:
         return False
 
 
-def cell_of(job: JobReturn | str, line: list[str], identity: Identity) -> Cell:
-    """What a launcher gave back for a cell; a job that died in its worker is a failed cell."""
+def seed_batches(waiting: Mapping[int, tuple[list[str], Identity]]) -> list[tuple[list[int], list[str]]]:
+    """The jobs for cells by their number: each job's numbers, and its command line.
+
+    Cells whose lines differ in nothing but the seed share jobs, ``seeds_at_once`` a job.
+    """
+    alike: dict[tuple[str, ...], list[int]] = {}
+    seen: Counter[str] = Counter()
+    for number, (line, identity) in waiting.items():
+        own = identity.config["seeds_at_once"] == 1 or identity.config["mode"] != "train"
+        seen[identity.key] += 1  # a cell that stands twice in a sweep is in no job twice
+        shared = [word for word in line if not word.startswith(SEED)]
+        alike.setdefault((*shared, str(number if own else -seen[identity.key])), []).append(number)
+    first = min(waiting)
+    jobs: list[tuple[list[int], list[str]]] = []
+    for numbers in alike.values():
+        size = waiting[numbers[0]][1].config["seeds_at_once"]
+        for begin in range(0, len(numbers), size):
+            batch = numbers[begin : begin + size]
+            line = list(waiting[batch[0]][0])
+            if batch != [first + len(jobs)]:  # of a job of one cell the launcher tells the number
+                seeds = ",".join(f"{waiting[number][1].config['seed']}:{number}" for number in batch)
+                line.append(f"{CELLS}{{{seeds}}}")
+            jobs.append((batch, line))
+    return jobs
+
+
+def cell_of(job: JobReturn | str, line: list[str], identity: Identity, number: int) -> Cell:
+    """What a launcher gave back for a cell; a job that died in its worker is a failed cell, or several."""
     if isinstance(job, str):
         return Cell.of(identity, line, "failed", None, {}, reason=job)
     if job.status is JobStatus.COMPLETED:
         value = job.return_value
         if isinstance(value, dict):
-            return Cell(**value)
+            return Cell(**(value["cells"][number] if "cells" in value else value))
     reason = "the worker returned nothing"
     if job.status is JobStatus.FAILED:
         try:

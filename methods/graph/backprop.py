@@ -5,18 +5,19 @@ Letters: N nodes, F features, C classes.
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, Self
 
 import torch
 from torch import Tensor
 from torch.nn import functional
 
-from runner.contracts import Method, NodeClassification
+from runner.contracts import Method, NodeClassification, Together
 from runner.methods.ops.accuracy import accuracy
 from runner.methods.ops.full_batch import FullBatch
 from runner.methods.ops.graph import Graph
-from runner.methods.ops.sparse import Features, compact
+from runner.methods.ops.sparse import Features, SparseMatrix, compact
 
 if TYPE_CHECKING:
     from runner.run import Run
@@ -35,22 +36,37 @@ class Backprop(FullBatch, Method[NodeClassification]):
 
     def fit(self, task: NodeClassification, run: Run) -> None:
         """One full-batch step an epoch."""
-        x, graph = _inputs(task)
+        loss, validate = self.losses(task, *inputs(task))
+        self.descend(run, self.model, loss=lambda epoch: loss(), validate=validate, monitor=self.monitor)
 
-        def loss(epoch: int) -> Tensor:
+    def losses(
+        self, task: NodeClassification, x: Features, graph: Graph
+    ) -> tuple[Callable[[], Tensor], Callable[[], dict[str, float | Tensor]]]:
+        """The training loss, and the figures of a validation, of the network as it is when they are called."""
+
+        def loss() -> Tensor:
             return functional.cross_entropy(self.model(x, graph)[task.train], task.y[task.train])
 
         def validate() -> dict[str, float | Tensor]:
             logits, labels = self.model(x, graph)[task.val], task.y[task.val]
             return {"val_acc": accuracy(logits, labels), "val_loss": functional.cross_entropy(logits, labels)}
 
-        self.descend(run, self.model, loss=loss, validate=validate, monitor=self.monitor)
+        return loss, validate
+
+    @classmethod
+    def together(
+        cls, methods: Sequence[Self], tasks: Sequence[NodeClassification], runs: Sequence[Run]
+    ) -> Together | str:
+        """GCN, SAGE and MLP on one graph of a processor; the splits may differ."""
+        from runner.methods.graph.backprop_together import BackpropTogether, obstacle
+
+        return obstacle(methods, tasks, runs) or BackpropTogether(methods, tasks, runs)
 
     @torch.no_grad()
     def evaluate(self, task: NodeClassification, run: Run) -> dict[str, float]:
         """``test_acc`` and ``val_acc``."""
         self.model.eval()
-        logits: Tensor = self.model(*_inputs(task))
+        logits: Tensor = self.model(*inputs(task))
         probability = logits[task.test].softmax(1)
         run.save("predictions", {"index": task.test, "label": task.y[task.test], "probability": probability})
         return {
@@ -59,5 +75,6 @@ class Backprop(FullBatch, Method[NodeClassification]):
         }
 
 
-def _inputs(task: NodeClassification) -> tuple[Features, Graph]:
+def inputs(task: NodeClassification) -> tuple[Tensor | SparseMatrix, Graph]:
+    """Features, and the graph."""
     return compact(task.x), Graph(task.edge_index, task.num_nodes, task.x.dtype)
