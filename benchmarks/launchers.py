@@ -16,7 +16,7 @@ from runner import extras
 from tests.cluster import slurm
 from tests.conftest import TOY, TOY_RUN
 
-FEW, MANY = 2, 26
+FEW, MANY = 2, 18
 """Cells of two sweeps, whose difference is what further cells cost."""
 LAUNCHERS = {
     "basic": (),

@@ -187,19 +187,14 @@ def test_pinned_threads_decide_the_number_of_workers(
 
 
 def test_a_launcher_that_breaks_down_costs_what_it_was_making(
-    cli: Cli, toy: list[str], monkeypatch: pytest.MonkeyPatch
+    cli: Cli, toy: list[str], child: Callable[..., int], tmp_path: Path
 ) -> None:
     """A killed worker of joblib ends its launcher; what that hadn't begun is launched again."""
     pytest.importorskip("hydra_plugins.hydra_joblib_launcher")
-    from joblib.externals.loky import get_reusable_executor
-
-    get_reusable_executor().shutdown()  # its workers keep the environment that they began with
-    monkeypatch.setenv("TOY_FAULT", "kill:5")
-    line = [*toy, "method.epochs=3,2", "seed=0,1", "+cluster=joblib", "cluster.workers=2"]
-    result = cli("-m", *line)
-    assert result.status == 1
-    assert "4 runs: 0 existed, 2 made, 2 failed" in result.out
-    assert "the launcher broke down: TerminatedWorkerError" in result.err
-    get_reusable_executor().shutdown()
-    monkeypatch.delenv("TOY_FAULT")
-    assert "4 runs: 2 existed, 2 made, 0 failed" in cli("-m", *line).out
+    line = ["-m", *toy, "method.epochs=3,2", "seed=0,1", "+cluster=joblib", "cluster.workers=2"]
+    assert child(*line, TOY_FAULT="kill:5") == 1  # epoch 5 is reached by epochs=3 alone
+    made = [record for record in runs() if record.status == "FINISHED"]
+    assert len(made) == 2
+    assert all("method.epochs=2" in record.tags["runner.overrides"] for record in made)
+    assert child(*line) == 0
+    assert len([record for record in runs() if record.status == "FINISHED"]) == 4
