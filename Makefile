@@ -50,7 +50,7 @@ $(VENV)/.installed-dev: $(VENV)/.installed
 	touch $@
 
 $(VENV)/.installed-cluster: $(VENV)/.installed-dev
-	$(INSTALL) --editable '.[slurm,ray]'
+	$(INSTALL) --editable '.[ray]'
 	touch $@
 
 lock: $(VENV)/.installed-dev

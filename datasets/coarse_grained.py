@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -162,21 +163,23 @@ class AlanineDipeptide(Dataset):
         if kept >= len(positions):
             raise BadInput(f"dataset.val_frames + test_frames = {kept} leaves none of {len(positions)} to train")
         frames = np.arange(len(positions))
+        given = {"positions": positions, "forces": forces, "types": np.arange(5)}
         return force_field(
             name="alanine dipeptide, 5 beads",
             arrays={
-                "positions": positions,
-                "forces": forces,
-                "types": np.arange(5),
+                **given,
                 "masses": np.array(ALA2_MASSES),
                 **internal.fitted_prior(positions[:-kept], beta=self.beta, harmonics=self.harmonics),
             },
             beta=self.beta,
             splits=np.split(frames, [len(frames) - kept, len(frames) - self.test_frames]),
+            content=tuple(given),
         )
 
 
-def force_field(*, name: str, arrays: Arrays, beta: float, splits: list[NDArray[np.integer]]) -> ForceField:
+def force_field(
+    *, name: str, arrays: Arrays, beta: float, splits: list[NDArray[np.integer]], content: Sequence[str] = ()
+) -> ForceField:
     """The task of these arrays; what isn't among them is empty.
 
     Args:
@@ -184,6 +187,7 @@ def force_field(*, name: str, arrays: Arrays, beta: float, splits: list[NDArray[
         arrays: fields of the task by name; floating-point ones of any width.
         beta: 1 / kT of the frames, mol/kcal.
         splits: train, val and test frames, sorted.
+        content: the arrays that the fingerprint is of; the others follow from them and from options. Empty: all.
     """
     empty: dict[str, tuple[int, ...]] = {
         "energies": (0,),
@@ -203,7 +207,7 @@ def force_field(*, name: str, arrays: Arrays, beta: float, splits: list[NDArray[
     train, val, test = (torch.from_numpy(np.asarray(part, np.int64)) for part in splits)
     return ForceField(
         name=name,
-        fingerprint=fingerprint.of_arrays(**whole),
+        fingerprint=fingerprint.of_arrays(**{key: whole[key] for key in content or whole}),
         num_types=int(whole["types"].max()) + 1,
         beta=beta,
         train=train,
