@@ -20,7 +20,8 @@ from runner.methods.science.flashschnet.engines import make, missing
 from runner.methods.science.flashschnet.neighbours import Neighbours, find
 from runner.methods.science.flashschnet.potential import SchNet
 from runner.methods.science.flashschnet.sixteen_bit import Scaling, Weights, round_weights, sixteen_bit_layers
-from runner.types import PositiveFloat, PositiveInt
+from runner.methods.science.flashschnet.sizes import Sizes
+from runner.types import PositiveInt
 
 if TYPE_CHECKING:
     from runner.run import Run
@@ -36,7 +37,7 @@ SIXTEEN_BIT: tuple[tuple[Weights, Scaling], ...] = (
 
 
 @dataclass(kw_only=True, eq=False)
-class SchNetCost(Method[ForceField]):
+class SchNetCost(Sizes, Method[ForceField]):
     """Nothing is trained: random weights, frames of the data as replicas, all engines in one run."""
 
     engines: list[Literal["naive", "csr", "compiled", "tiled", "tiled_pairs", "ext", "ext_pairs", "triton"]]
@@ -45,13 +46,6 @@ class SchNetCost(Method[ForceField]):
     rounds: PositiveInt
     """Times that each is measured."""
     tile: PositiveInt
-    hidden: PositiveInt
-    filters: PositiveInt
-    num_basis: PositiveInt
-    num_blocks: PositiveInt
-    cutoff: PositiveFloat
-    """A."""
-    output_widths: list[PositiveInt]
 
     def build(self, task: ForceField, run: Run) -> None:
         """A potential with random weights.
@@ -61,24 +55,12 @@ class SchNetCost(Method[ForceField]):
         """
         if "naive" not in self.engines:
             raise BadInput("method.engines must hold naive: all others are compared with it")
-        if self.num_basis < 2:
-            raise BadInput("method.num_basis must be 2 or more: their distance is the Gaussians' width")
         for name in self.engines:
             if reason := missing(name):
                 raise BadInput(f"method.engines: {name}: {reason}")
         if self.replicas > len(task.positions):
             raise BadInput(f"method.replicas={self.replicas}: the data have {len(task.positions)} frames")
-        self.model = run.adapt(
-            SchNet(
-                num_types=task.num_types,
-                hidden=self.hidden,
-                filters=self.filters,
-                num_basis=self.num_basis,
-                num_blocks=self.num_blocks,
-                cutoff=self.cutoff,
-                output_widths=self.output_widths,
-            )
-        )
+        self.model = run.adapt(self.schnet(task.num_types))
 
     def fit(self, task: ForceField, run: Run) -> None:
         """Nothing to learn."""

@@ -12,11 +12,11 @@ import torch
 from torch import Tensor
 
 from runner.contracts import ForceField, Method
-from runner.errors import BadInput
 from runner.methods.science.flashschnet.engines import make
 from runner.methods.science.flashschnet.neighbours import find
 from runner.methods.science.flashschnet.potential import SchNet
 from runner.methods.science.flashschnet.prior import Prior
+from runner.methods.science.flashschnet.sizes import Sizes
 from runner.types import PositiveFloat, PositiveInt
 
 if TYPE_CHECKING:
@@ -24,16 +24,9 @@ if TYPE_CHECKING:
 
 
 @dataclass(kw_only=True, eq=False)
-class ForceMatching(Method[ForceField]):
+class ForceMatching(Sizes, Method[ForceField]):
     """Adam on the mean squared error of forces, -dE/dx; the weights of the lowest validation error are kept."""
 
-    hidden: PositiveInt
-    filters: PositiveInt
-    num_basis: PositiveInt
-    num_blocks: PositiveInt
-    cutoff: PositiveFloat
-    """A."""
-    output_widths: list[PositiveInt]
     epochs: PositiveInt
     lr: PositiveFloat
     batch_size: PositiveInt
@@ -44,19 +37,7 @@ class ForceMatching(Method[ForceField]):
         Raises:
             BadInput: fewer than two basis functions, which have no distance between them.
         """
-        if self.num_basis == 1:
-            raise BadInput("method.num_basis must be 2 or more: the distance of two centres is the Gaussians' width")
-        self.model: SchNet = run.adapt(
-            SchNet(
-                num_types=task.num_types,
-                hidden=self.hidden,
-                filters=self.filters,
-                num_basis=self.num_basis,
-                num_blocks=self.num_blocks,
-                cutoff=self.cutoff,
-                output_widths=self.output_widths,
-            )
-        )
+        self.model: SchNet = run.adapt(self.schnet(task.num_types))
 
     def fit(self, task: ForceField, run: Run) -> None:
         """One pass over the training frames an epoch, in random order."""
